@@ -1,0 +1,30 @@
+"""The Tensor-Program core: particle spaces, noise streams and the lazy Gaussian matrix. It knows no network.
+
+    space = ParticleSpace(4096)                  # M particles
+    W = GaussianMatrix(space, space, scale=1.0)  # n x n, N(0, 1/n) entries, never materialised
+    y = W @ x                                    # x, y: arrays (k, M)
+    z = W.T @ y
+"""
+
+from .kernels import expand, inner
+from .matrix import GaussianMatrix, MaxRank, Parts, Product
+from .noise import NormalSource
+from .rows import Rows
+from .space import Noise, ParticleSpace, SpaceFull, check_noise
+from .tiles import TILE
+
+__all__ = [
+    "TILE",
+    "GaussianMatrix",
+    "MaxRank",
+    "Noise",
+    "NormalSource",
+    "Parts",
+    "ParticleSpace",
+    "Product",
+    "Rows",
+    "SpaceFull",
+    "check_noise",
+    "expand",
+    "inner",
+]

@@ -1,0 +1,58 @@
+"""The errors and notices of tpsim: each names the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TpsimError(Exception):
+    """Base class of everything that tpsim raises on purpose."""
+
+
+class InputError(TpsimError, ValueError):
+    """An argument, a configuration key or a data file that cannot be used."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        self.field, self.value, self.allowed = field, value, allowed
+        super().__init__(f"{field}: got {_short(value)}; allowed: {allowed}")
+
+
+class ResourceError(TpsimError):
+    """The run cannot fit: memory, or more arrays in a space than it has particles."""
+
+
+class RunStopped(TpsimError):
+    """A run that had to stop early; what was finished is kept in `run`.
+
+    Attributes
+    ----------
+    step : int
+        The step that could not be completed.
+    run : xarray.Dataset or None
+        Every recorded step before it (None if there is none).
+    """
+
+    def __init__(self, message: str, step: int, run: Any = None) -> None:
+        super().__init__(message)
+        self.step, self.run = step, run
+
+
+class Diverged(RunStopped):
+    """The outputs became non-finite or grew past the divergence threshold."""
+
+
+class RankError(RunStopped, ResourceError):
+    """The bases reached the number of particles, or `max_rank`."""
+
+
+class FileError(TpsimError):
+    """A file that is missing, damaged or not what it claims to be."""
+
+
+class Notice(UserWarning):
+    """Something legal that the user should know of (kept in `run.attrs["notices"]`)."""
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = value if isinstance(value, str) and value.startswith("<") else repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,57 @@
+"""Losses and their error signals chi = dLoss/df (Definition 3.1, Remark 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+
+Array = np.ndarray
+ValueAndDerivative = tuple[Callable[[Array, Array], Array], Callable[[Array, Array], Array]]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A per-sample loss and its derivative in f.
+
+    Parameters
+    ----------
+    name : str
+    value, derivative : callable of (f, y), arrays of equal shape, elementwise.
+    """
+
+    name: str
+    value: Callable[[Array, Array], Array]
+    derivative: Callable[[Array, Array], Array]
+
+
+def _sigmoid(a: Array) -> Array:
+    e = np.exp(-np.abs(a))  # never overflows
+    return np.where(a >= 0, 1.0, e) / (1.0 + e)
+
+
+SQUARED = Loss("squared", lambda f, y: (f - y) ** 2, lambda f, y: 2.0 * (f - y))
+# Remark 3.2: log(1 + exp(-y f)), chi = -y / (1 + exp(y f)); targets are +-1
+LOGISTIC = Loss("logistic", lambda f, y: np.logaddexp(0.0, -y * f), lambda f, y: -y * _sigmoid(-y * f))
+
+LOSSES = {loss.name: loss for loss in (SQUARED, LOGISTIC)}
+
+
+def resolve_loss(loss: str | Loss | ValueAndDerivative) -> Loss:
+    """Return the `Loss` that a name, a pair (value, derivative) or a `Loss` stands for.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or something that is not a pair of callables.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]
+    if isinstance(loss, tuple) and len(loss) == 2 and all(callable(part) for part in loss):
+        return Loss(getattr(loss[0], "__name__", "user"), *loss)
+    raise InputError("loss", loss, f"one of {sorted(LOSSES)}, or a pair of callables (value, derivative)")

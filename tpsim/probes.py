@@ -1,0 +1,122 @@
+"""Inputs that are only looked at, evaluated by replay: training never knows of them.
+
+At the wanted steps a `Frame` keeps what training has changed. After training every probe is sent through the network
+with the FINAL bases of each lazy matrix (W_0 is one fixed matrix: what was revealed later was always there) and the
+update core of the frame's step. What a probe's feature has outside the final basis meets a part of W_0 that nothing
+has touched:
+
+    Z^{h*} = s (U c + D b) + D S_t c + s rho Z,    rho^2 = |x*|^2 - |c|^2,    Z ~ N(0, 1) fresh, one for all t.
+
+Below the last layer Z is sampled, in antithetic pairs; in the last layer it is integrated by Gauss-Hermite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .core import expand, inner
+from .core.kernels import inner_rows
+from .mlp import State, output
+
+Array = np.ndarray
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(8)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+CHUNK = 64  # probes handled at once: bounds memory at CHUNK (L + 3) arrays
+_PROBE = 1 << 22  # first key entry that training does not use
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What training has changed by one step: the accumulated updates of W^1, of W^2..W^L and What_t."""
+
+    step: int
+    first: Array  # (r, M)
+    cores: dict[int, Array]  # S_t, (q, p)
+    readout: Array  # (M,)
+
+    @classmethod
+    def of(cls, state: State, step: int) -> Frame:
+        return cls(
+            step,
+            state.first.accumulated.copy(),
+            {l: matrix.S.copy() for l, matrix in state.hidden.items()},
+            state.readout.copy(),
+        )
+
+
+def replay(state: State, frames: list[Frame], probes: Array) -> Array:
+    """Return f_t(xi*) for the steps of `frames` and the probe inputs, shape (frames, p).
+
+    Parameters
+    ----------
+    state : State after training; it is not changed.
+    frames : what was kept at the wanted steps.
+    probes : (p, d)
+
+    Error: as f on the training samples, plus the sampling of Z below the last layer, O(M^-1/2) in the antithetic odd
+    part only; a probe that is a training input returns that sample's f.
+    Cost: for each frame and sign a forward pass over p rows at the final ranks.
+    """
+    out = np.empty((len(frames), len(probes)))
+    signs = (1.0,) if state.settings.noise == "width" or state.depth == 1 else (1.0, -1.0)
+    for start in range(0, len(probes), CHUNK):
+        block = slice(start, min(start + CHUNK, len(probes)))
+        noise = _residual_noise(state, range(block.start, block.stop))
+        for k, frame in enumerate(frames):
+            out[k, block] = np.mean([_evaluate(state, frame, probes[block], noise, sign) for sign in signs], axis=0)
+    return out
+
+
+def _residual_noise(state: State, indices: range) -> dict[int, Array]:
+    """Z of every layer where it is sampled: l < L, and l = L in `width` mode, where the law itself is wanted."""
+    last = state.depth if state.settings.noise == "width" else state.depth - 1
+    return {
+        l: state.space[l].sample(
+            [(_PROBE, i) for i in indices], complement=state.hidden[l].D.array if l > 1 else None
+        )
+        for l in range(1, last + 1)
+    }
+
+
+def _evaluate(state: State, frame: Frame, probes: Array, noise: dict[int, Array], sign: float) -> Array:
+    """f_t of a block of probes for one sign of the residual noise, (k,)."""
+    first = state.first
+    c = probes @ first.basis.T
+    h = expand(first.scale * c, first.draws.array, out=expand(c, frame.first))
+    rho = first.scale * _residual_norm((probes**2).sum(axis=1), c, state.settings.tolerance)
+    for l in range(2, state.depth + 1):
+        x = _activate(state, h + sign * rho[:, None] * noise[l - 1])
+        h, rho = _through(state, l, frame.cores[l], x)
+    if state.depth in noise:
+        return output(frame.readout, _activate(state, h + sign * rho[:, None] * noise[state.depth]))
+    return sum(
+        weight * output(frame.readout, _activate(state, h + (node * rho)[:, None]))
+        for node, weight in zip(NODES, WEIGHTS, strict=True)
+    )
+
+
+def _through(state: State, l: int, core: Array, x: Array) -> tuple[Array, Array]:
+    """W^l_t x with the final bases: the known part (k, M) and the size s rho of the unknown one (k,)."""
+    matrix = state.hidden[l]
+    c, b = inner(x, matrix.X.array), inner(x, matrix.V.array)
+    history = np.zeros((len(x), len(matrix.D)))
+    history[:, : core.shape[0]] = c[:, : core.shape[1]] @ core.T  # S_t padded with zeros
+    h = expand(matrix.scale * c, matrix.U.array)
+    expand(matrix.scale * b + history, matrix.D.array, out=h)
+    return h, matrix.scale * _residual_norm(inner_rows(x, x), c, state.settings.tolerance)
+
+
+def _residual_norm(square: Array, c: Array, tolerance: float) -> Array:
+    """sqrt(|x|^2 - |c|^2), zero where training, too, would have taken x to lie in the span."""
+    energy = np.maximum(square - (c**2).sum(axis=1), 0.0)
+    # 1e-7: the rounding of the difference of two squares, whatever smaller tolerance is asked for
+    return np.where(energy > max(tolerance, 1e-7) ** 2 * square, np.sqrt(energy), 0.0)
+
+
+def _activate(state: State, h: Array) -> Array:
+    x, slope = np.empty_like(h), np.empty_like(h)
+    state.phi.evaluate(h, x, slope)
+    return x

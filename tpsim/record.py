@@ -1,0 +1,163 @@
+"""Collectors: what one replica's trajectory leaves behind. The main loop calls `observe` and knows no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .core import Parts, inner
+from .core.kernels import inner_rows
+from .mlp import Fields, State
+from .probes import Frame
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which steps leave what: sorted step numbers."""
+
+    record: tuple[int, ...]
+    joint: tuple[int, ...]
+    probe: tuple[int, ...]
+    snapshot: tuple[int, ...]
+    parts: bool = False
+
+    def full(self, step: int) -> bool:
+        """Whether all samples are evaluated at `step`, and not its minibatch only."""
+        return step in self.record or step in self.joint or step in self.snapshot
+
+
+class Recorder:
+    """Fills one array per reported quantity; rows follow `Schedule`."""
+
+    def __init__(self, schedule: Schedule, depth: int, samples: int, particles: int) -> None:
+        self.schedule, self.depth = schedule, depth
+        T, L, m = len(schedule.record), depth, samples
+        shapes = {
+            "f": (T, m), "chi": (T, m), "batch": (T, m), "loss": (T,),
+            "kernel_h": (T, L, m, m), "kernel_x": (T, L, m, m), "kernel_dh": (T, L, m, m),
+            "mean_h": (T, L, m), "mean_x": (T, L, m),
+            "feature_change_h": (T, L), "feature_change_x": (T, L),
+            "rank_forward": (T, L), "rank_backward": (T, L),
+            "residual_forward": (T, L, m), "residual_backward": (T, L, m),
+            "dropped_forward": (T, L), "dropped_backward": (T, L),
+            "kernel_h0": (len(schedule.joint), L, m, m), "kernel_x0": (len(schedule.joint), L, m, m),
+        }  # fmt: skip
+        snapshots = (len(schedule.snapshot), L, m)
+        if schedule.snapshot:
+            shapes |= {name: (*snapshots, particles) for name in ("Z_h", "Z_x", "Z_dh")}
+            if schedule.parts:
+                shapes |= {name: (*snapshots, 3, particles) for name in ("Z_h_parts", "Z_dx_parts")}
+        self.arrays = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
+        self.frames: list[Frame] = []
+        self._initial: Fields | None = None
+        self._previous: Fields | None = None
+
+    def observe(self, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
+        """Record one step; chi (m,) is the gradient of the whole data's loss, batch the indices of B_t."""
+        step, plan = fields.step, self.schedule
+        if self._initial is None:
+            self._initial = fields
+        if step in plan.record:
+            self._record(plan.record.index(step), state, fields, chi, loss, batch)
+        if step in plan.joint:
+            self._record_joint(plan.joint.index(step), fields)
+        if step in plan.probe:
+            self.frames.append(Frame.of(state, step))
+        if step in plan.snapshot:
+            self._record_snapshot(plan.snapshot.index(step), state, fields)
+        self._previous = fields
+
+    def _record(self, t: int, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
+        put = self.arrays
+        put["f"][t], put["chi"][t], put["loss"][t] = fields.f, chi, loss
+        put["batch"][t] = 0.0
+        put["batch"][t, batch] = 1.0
+        put["rank_forward"][t, 0], put["rank_backward"][t, 0] = len(state.first.basis), 0
+        for l in range(1, self.depth + 1):
+            h, x, dh = fields.h[l], fields.x[l], fields.dh[l]
+            put["kernel_h"][t, l - 1], put["kernel_x"][t, l - 1] = inner(h, h), inner(x, x)
+            put["kernel_dh"][t, l - 1] = inner(dh, dh)
+            put["mean_h"][t, l - 1], put["mean_x"][t, l - 1] = state.space[l].mean(h), state.space[l].mean(x)
+            assert self._initial is not None
+            put["feature_change_h"][t, l - 1] = _relative_change(h, self._initial.h[l])
+            put["feature_change_x"][t, l - 1] = _relative_change(x, self._initial.x[l])
+            if l > 1:
+                self._record_matrix(t, l, state, fields)
+
+    def _record_matrix(self, t: int, l: int, state: State, fields: Fields) -> None:
+        """Ranks, dropped energy and the new randomness of Section 5.4 at W^l."""
+        put, seen, back = self.arrays, fields.forward[l], fields.backward[l]
+        put["rank_forward"][t, l - 1], put["rank_backward"][t, l - 1] = state.hidden[l].ranks
+        put["dropped_forward"][t, l - 1], put["dropped_backward"][t, l - 1] = seen.dropped, back.dropped
+        put["residual_forward"][t, l - 1] = _ratio(seen.residual, self._increment(fields, l - 1))
+        dh = fields.dh[l]
+        put["residual_backward"][t, l - 1] = _ratio(back.residual, np.sqrt(inner_rows(dh, dh)))
+
+    def _increment(self, fields: Fields, l: int) -> Array:
+        """|delta x^l_t(xi_i)| (B.3), with delta x_0 = x_0; NaN for samples that step t-1 did not evaluate."""
+        x, before = fields.x[l], self._previous
+        if before is None:
+            return np.sqrt(inner_rows(x, x))
+        out = np.full(len(x), np.nan)
+        shared, here, there = np.intersect1d(fields.samples, before.samples, return_indices=True)
+        if before.step == fields.step - 1 and shared.size:
+            delta = x[here] - before.x[l][there]
+            out[here] = np.sqrt(inner_rows(delta, delta))
+        return out
+
+    def _record_joint(self, t: int, fields: Fields) -> None:
+        """E[Z_0(xi_i) Z_t(xi_j)]."""
+        assert self._initial is not None
+        for l in range(1, self.depth + 1):
+            self.arrays["kernel_h0"][t, l - 1] = inner(self._initial.h[l], fields.h[l])
+            self.arrays["kernel_x0"][t, l - 1] = inner(self._initial.x[l], fields.x[l])
+
+    def _record_snapshot(self, t: int, state: State, fields: Fields) -> None:
+        put = self.arrays
+        for l in range(1, self.depth + 1):
+            put["Z_h"][t, l - 1], put["Z_x"][t, l - 1] = fields.h[l], fields.x[l]
+            put["Z_dh"][t, l - 1] = fields.dh[l]
+            if self.schedule.parts:
+                put["Z_h_parts"][t, l - 1] = _stack(forward_parts(state, fields, l))
+                put["Z_dx_parts"][t, l - 1] = _stack(backward_parts(state, fields, l))
+
+
+def forward_parts(state: State, fields: Fields, l: int) -> Parts:
+    """Zhat, Zdot and history of Z^{h^l_t}; layer 1 has no Zdot."""
+    parts = state.first.parts(state.first.coordinates[fields.samples]) if l == 1 else fields.forward[l].parts
+    assert parts is not None
+    return parts
+
+
+def backward_parts(state: State, fields: Fields, l: int) -> Parts:
+    """Zhat, Zdot and history of Z^{dx^l_t}; at l = L it is What_0 and its accumulated update (B.4)."""
+    if l < state.depth:
+        parts = fields.backward[l + 1].parts
+        assert parts is not None
+        return parts
+    shape = fields.h[l].shape
+    assert state.readout_0 is not None
+    return Parts(
+        np.broadcast_to(state.readout_0, shape),
+        np.zeros(shape),
+        np.broadcast_to(state.readout - state.readout_0, shape),
+    )
+
+
+def _stack(parts: Parts) -> Array:
+    return np.stack([parts.Zhat, parts.Zdot, parts.history], axis=1)
+
+
+def _relative_change(z: Array, z0: Array) -> float:
+    """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2); NaN where Z_0 = 0."""
+    delta = z - z0
+    return float(_ratio(np.sqrt(inner_rows(delta, delta).sum()), np.sqrt(inner_rows(z0, z0).sum())))
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator, NaN where the denominator is zero (the ratio is undefined)."""
+    denominator = np.asarray(denominator)
+    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)

@@ -1,0 +1,232 @@
+"""The labelled result: assembly, files, and standard errors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .activations import fingerprint
+from .errors import FileError
+from .mlp import Settings
+from .problem import Network, Problem, Training
+from .record import Schedule
+
+Array = np.ndarray
+
+_STEPWISE = ("step", "layer", "sample", "sample2")
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "f": ("step", "sample"), "chi": ("step", "sample"), "loss": ("step",),
+    "kernel_h": _STEPWISE, "kernel_x": _STEPWISE, "kernel_dh": _STEPWISE,
+    "mean_h": ("step", "layer", "sample"), "mean_x": ("step", "layer", "sample"),
+    "feature_change_h": ("step", "layer"), "feature_change_x": ("step", "layer"),
+    "rank_forward": ("step", "layer"), "rank_backward": ("step", "layer"),
+    "residual_forward": ("step", "layer", "sample"), "residual_backward": ("step", "layer", "sample"),
+    "dropped_forward": ("step", "layer"), "dropped_backward": ("step", "layer"),
+    "f_probe": ("probe_step", "probe"),
+    "Z_h": ("snapshot_step", "layer", "sample", "particle"),
+    "Z_x": ("snapshot_step", "layer", "sample", "particle"),
+    "Z_dh": ("snapshot_step", "layer", "sample", "particle"),
+    "Z_h_parts": ("snapshot_step", "layer", "sample", "part", "particle"),
+    "Z_dx_parts": ("snapshot_step", "layer", "sample", "part", "particle"),
+}  # fmt: skip
+LABELS = {
+    "f": "network output f_t", "chi": "error signal dLoss/df of the whole data", "loss": "loss over the whole data",
+    "batch": "whether the sample is in the minibatch of the step",
+    "kernel_h": "E[Z^h Z^h']", "kernel_x": "E[Z^x Z^x']", "kernel_dh": "E[Z^dh Z^dh']",
+    "kernel_h0": "E[Z^h_0 Z^h_t']", "kernel_x0": "E[Z^x_0 Z^x_t']",
+    "mean_h": "E[Z^h]", "mean_x": "E[Z^x]",
+    "feature_change_h": "sqrt(sum E|Z^h_t - Z^h_0|^2 / sum E|Z^h_0|^2)",
+    "feature_change_x": "sqrt(sum E|Z^x_t - Z^x_0|^2 / sum E|Z^x_0|^2)",
+    "rank_forward": "basis size p of the arguments of W^l (layer 1: rank of the inputs)",
+    "rank_backward": "basis size q of the arguments of W^l transposed (layer 1: 0)",
+    "residual_forward": "new randomness |P_perp delta x^{l-1}| / |delta x^{l-1}|",
+    "residual_backward": "new randomness |P_perp dh^l| / |dh^l|",
+    "dropped_forward": "share of sum |x^{l-1}|^2 dropped by the tolerance",
+    "dropped_backward": "share of sum |dh^l|^2 dropped by the tolerance",
+    "f_probe": "network output on the probes", "targets": "training targets", "probe_targets": "probe targets",
+    "Z_h": "particles of Z^h", "Z_x": "particles of Z^x", "Z_dh": "particles of Z^dh",
+    "Z_h_parts": "parts of Z^h", "Z_dx_parts": "parts of Z^dx",
+}  # fmt: skip
+UNDEFINED_AT_LAYER_1 = ("residual_forward", "residual_backward", "dropped_forward", "dropped_backward")
+
+
+def assemble(
+    problem: Problem, network: Network, training: Training, settings: Settings, schedule: Schedule,
+    replicas: list[dict[str, Array]], finished: int, notices: list[str],
+) -> xr.Dataset | None:  # fmt: skip
+    """Label the arrays of all replicas; steps from `finished` on are left out. None if nothing was finished."""
+    record = [t for t in schedule.record if t < finished]
+    if not record:
+        return None
+    joint = "step" if schedule.joint == schedule.record else "joint_step"
+    dims = DIMENSIONS | {name: (joint, *_STEPWISE[1:]) for name in ("kernel_h0", "kernel_x0")}
+    steps = {
+        "step": record,
+        "joint_step": [t for t in schedule.joint if t < finished],
+        "probe_step": [t for t in schedule.probe if t < finished],
+        "snapshot_step": [t for t in schedule.snapshot if t < finished],
+    }
+    run = xr.Dataset()
+    for name, dim in dims.items():
+        if name in replicas[0]:
+            values = np.stack([arrays[name][: len(steps[dim[0]])] for arrays in replicas])
+            run[name] = (("replica", *dim), values, {"long_name": LABELS[name]})
+    for name in ("rank_forward", "rank_backward"):
+        run[name] = run[name].astype(np.int64)
+    run["batch"] = (("step", "sample"), replicas[0]["batch"][: len(record)] == 1.0, {"long_name": LABELS["batch"]})
+    run["targets"] = ("sample", problem.targets, {"long_name": LABELS["targets"]})
+    if problem.probe_targets is not None:
+        run["probe_targets"] = ("probe", problem.probe_targets, {"long_name": LABELS["probe_targets"]})
+    run = run.assign_coords(
+        {dim: values for dim, values in steps.items() if dim in run.dims}
+        | {"replica": np.arange(len(replicas)), "layer": np.arange(1, network.depth + 1)}
+        | {dim: np.arange(problem.samples) for dim in ("sample", "sample2")}
+    )
+    if "part" in run.dims:
+        run = run.assign_coords(part=["Zhat", "Zdot", "history"])
+    run.attrs = _attributes(problem, network, training, settings, notices + _undefined(run))
+    return run
+
+
+def _undefined(run: xr.Dataset) -> list[str]:
+    """A notice that names the ratios which are NaN because their denominator is zero."""
+    names = []
+    for name in ("feature_change_h", "feature_change_x", "residual_forward", "residual_backward"):
+        values = run[name].sel(layer=slice(2, None)) if name in UNDEFINED_AT_LAYER_1 else run[name]
+        if name == "residual_forward" and not run["batch"].isel(step=slice(0, -1)).values.all():
+            values = values.where(run["batch"], drop=False).isel(step=[0])  # minibatches leave gaps by design
+        if np.isnan(values.values).any():
+            names.append(name)
+    return [f"undefined ratios (zero denominators) are NaN in: {', '.join(names)}"] if names else []
+
+
+def _attributes(
+    problem: Problem, network: Network, training: Training, settings: Settings, notices: list[str]
+) -> dict[str, Any]:
+    phi, loss, rate = network.phi, training.criterion, training.learning_rate
+    config = {
+        "problem": {
+            "samples": problem.samples,
+            "dimension": problem.inputs.shape[1],
+            "probes": 0 if problem.probes is None else len(problem.probes),
+            "sha256_inputs": _digest(problem.inputs),
+            "sha256_targets": _digest(problem.targets),
+        },
+        "network": {
+            "depth": network.depth,
+            "activation": phi.name,
+            "activation_fingerprint": fingerprint(phi.phi, phi.dphi),
+            "init_scale": network.scales.tolist(),
+        },
+        "training": {
+            "steps": training.steps,
+            "learning_rate": [training.rates(t, network.depth).tolist() for t in range(max(training.steps, 1))]
+            if callable(rate)
+            else training.rates(0, network.depth).tolist(),
+            "loss": loss.name,
+            "loss_fingerprint": fingerprint(loss.value, loss.derivative, arguments=2),
+            "reduction": training.reduction,
+            "batches": training.batches
+            if training.batches is None or isinstance(training.batches, dict)
+            else [np.asarray(b).tolist() for b in training.batches[: training.steps]],
+        },
+        "simulation": {
+            "particles": settings.particles,
+            "noise": settings.noise,
+            "sobol": settings.sobol,
+            "tolerance": settings.tolerance,
+            "seed": settings.seed,
+            "max_rank": settings.max_rank,
+        },
+    }
+    return {
+        "title": "tpsim: infinite-width muP limit",
+        "config": json.dumps(config),
+        "seed": settings.seed,
+        "particles": settings.particles,
+        "versions": json.dumps(versions()),
+        "notices": "\n".join(notices),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of tpsim and of what its numbers depend on."""
+    names = ("tpsim", "numpy", "scipy", "numba", "xarray")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _digest(array: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def standard_error(values: xr.DataArray | xr.Dataset) -> Any:
+    """Standard error of the mean over independent replicas: std(ddof=1) / sqrt(R); NaN for one replica.
+
+    Particles within a run are not independent, so nothing else is an error bar.
+    """
+    replicas = values.sizes["replica"]
+    if replicas < 2:
+        return xr.full_like(values.isel(replica=0, drop=True), np.nan, dtype=float)
+    return values.std("replica", ddof=1) / np.sqrt(replicas)
+
+
+def summary(run: xr.Dataset) -> xr.Dataset:
+    """Mean and standard error over replicas of every quantity: dimension `statistic` = mean, se."""
+    named = run[[name for name in run.data_vars if "replica" in run[name].dims]]
+    both = xr.concat([named.mean("replica"), standard_error(named)], dim="statistic")
+    return both.assign_coords(statistic=["mean", "se"])
+
+
+def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
+    """Write a run as netCDF4, at once: a temporary file that is renamed when it is complete.
+
+    Raises
+    ------
+    FileError
+        The folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        try:
+            run.to_netcdf(temporary, engine="h5netcdf", encoding=_encoding(run))
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error}") from error
+    return path
+
+
+def _encoding(run: xr.Dataset) -> dict[str, dict[str, Any]]:
+    return {name: {"zlib": True, "complevel": 1} for name in run.data_vars if run[name].size > 4096}
+
+
+def load(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Read a run that `save` wrote.
+
+    Raises
+    ------
+    FileError
+        Missing, damaged, or not a tpsim result.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"{path}: no such file")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            run = opened.load()
+    except Exception as error:  # h5py and xarray raise half a dozen unrelated types on damage
+        raise FileError(f"{path}: not a readable netCDF4 file ({type(error).__name__}: {error})") from error
+    if not str(run.attrs.get("title", "")).startswith("tpsim"):
+        raise FileError(f"{path}: not a tpsim result (its title attribute is missing)")
+    return run
