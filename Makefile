@@ -47,6 +47,6 @@ clean: ## remove .venv and every cache (results are kept)
 
 .venv/.test: .venv/.created pyproject.toml constraints.txt
 	@echo "installing tpsim, torch and the test tools into .venv"
-	@$(PIP) --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@$(PIP) --no-deps --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	@$(PIP) -e '.[dev,finite]'
 	@touch .venv/.demo $@
