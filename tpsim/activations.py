@@ -51,10 +51,12 @@ class Activation:
         Raises
         ------
         InputError
-            A user's function that returns a wrong shape or something else than float64.
+            Arrays of other shapes; a user's function that returns a wrong shape or something else than float64.
 
         Error: built-in, 1e-15 max(1, |phi|), bit-identical for any number of threads. Cost: one pass.
         """
+        if h.ndim != 2 or not h.shape == x.shape == slope.shape:
+            raise InputError("h, x, slope", f"<shapes {h.shape}, {x.shape}, {slope.shape}>", "one shape (vectors, M)")
         if self.builtin:
             getattr(elementwise, self.name)(h, x, slope)
         else:
@@ -159,16 +161,23 @@ def resolve_activation(activation: str | Activation | tuple[Pointwise, Pointwise
     if isinstance(activation, Activation):
         own = activation
     elif isinstance(activation, tuple) and len(activation) == 2 and all(callable(part) for part in activation):
-        own = Activation(getattr(activation[0], "__name__", "user"), *activation)
+        own = Activation("user:" + getattr(activation[0], "__name__", "phi"), *activation)
     else:
         allowed = f"one of {sorted(ACTIVATIONS)}, an Activation, or a pair of callables (phi, derivative)"
         raise InputError("activation", activation, allowed)
     if not own.builtin:
-        grid = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
-        for part, function in (("phi", own.phi), ("phi'", own.dphi)):
-            with np.errstate(all="ignore"):
-                _checked(part, function, grid)
+        _try("phi", own.phi)
+        _try("phi'", own.dphi)
     return own
+
+
+def _try(part: str, function: Pointwise) -> None:
+    grid = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
+    with np.errstate(all="ignore"):
+        whole, corner = _checked(part, function, grid), _checked(part, function, grid[1:, 1:])
+    if not np.allclose(whole[1:, 1:], corner, rtol=1e-9, atol=1e-12, equal_nan=True):
+        allowed = "an elementwise, deterministic function"
+        raise InputError("activation", f"<{part} changes with the rest of the array>", allowed)
 
 
 def fingerprint(*functions: Callable[..., Array], arguments: int = 1) -> str:

@@ -142,9 +142,8 @@ def _erf_parts(h: float) -> tuple[float, float]:
     a = abs(h)
     a = GAUSS_END if a > GAUSS_END else a
     gauss, _ = _exp(-(a * a))
-    inside = 1.0 if a < ERF_SPLIT else 0.0  # a product with 0 or 1 is a choice that stays vector code
-    value = inside * _erf_centre(a) + (1.0 - inside) * (1.0 - _erfc_tail(a, gauss))
-    return value, gauss
+    centre, outside = _erf_centre(a), 1.0 - _erfc_tail(a, gauss)  # both: a choice between values stays vector code
+    return (centre if a < ERF_SPLIT else outside), gauss
 
 
 @inlined
@@ -197,7 +196,8 @@ def _gelu(h: float) -> tuple[float, float]:  # h Phi(h), Phi(h) + h exp(-h^2 / 2
 
 @inlined
 def _relu(h: float) -> tuple[float, float]:  # phi'(0) = 0
-    return (0.0 if h <= 0.0 else h), (0.0 if h <= 0.0 else h / h)
+    step = 1.0 if h > 0.0 else h  # h is NaN where it survives the next choice
+    return (0.0 if h <= 0.0 else h), (0.0 if h <= 0.0 else step)
 
 
 @inlined
