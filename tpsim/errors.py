@@ -16,6 +16,9 @@ class InputError(TpsimError, ValueError):
         self.field, self.value, self.allowed = field, value, allowed
         super().__init__(f"{field}: got {_short(value)}; allowed: {allowed}")
 
+    def __reduce__(self) -> tuple[Any, ...]:  # so that it survives the way back from a worker process
+        return type(self), (self.field, self.value, self.allowed)
+
 
 class ResourceError(TpsimError):
     """The run cannot fit: memory, or more arrays in a space than it has particles."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .core import GaussianMatrix, Noise, Parts, ParticleSpace, Product, expand, inner
+from .core import GaussianMatrix, Noise, ParticleSpace, Parts, Product, expand, inner
 from .problem import Network
 
 Array = np.ndarray
@@ -90,8 +90,8 @@ class State:
         self.network, self.settings = network, settings
         self.phi = network.phi
         L, s = network.depth, network.scales
-        self.space = [None] + [  # type: ignore[list-item]
-            ParticleSpace(
+        self.space = {
+            l: ParticleSpace(
                 settings.particles,
                 settings.noise,
                 settings.sobol,
@@ -99,7 +99,7 @@ class State:
                 name=f"the particle space of layer {l}",
             )
             for l in range(1, L + 1)
-        ]
+        }
         self.first = FirstLayer(self.space[1], inputs, s[0])
         self.hidden = {
             l: GaussianMatrix(

@@ -92,10 +92,10 @@ def _evaluate(state: State, frame: Frame, probes: Array, noise: dict[int, Array]
         h, rho = _through(state, l, frame.cores[l], x)
     if state.depth in noise:
         return output(frame.readout, _activate(state, h + sign * rho[:, None] * noise[state.depth]))
-    return sum(
-        weight * output(frame.readout, _activate(state, h + (node * rho)[:, None]))
-        for node, weight in zip(NODES, WEIGHTS, strict=True)
-    )
+    f = np.zeros(len(probes))
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        f += weight * output(frame.readout, _activate(state, h + (node * rho)[:, None]))
+    return f
 
 
 def _through(state: State, l: int, core: Array, x: Array) -> tuple[Array, Array]:

@@ -183,7 +183,8 @@ class Training:
             positive_int("batches.seed", batches.get("seed", 0), 0)
             return
         if isinstance(batches, str) or not hasattr(batches, "__len__") or len(batches) < self.steps:
-            raise InputError("batches", batches, f"None, a {{size, seed}} table, or at least steps={self.steps} index lists")
+            allowed = f"None, a {{size, seed}} table, or at least steps={self.steps} index lists"
+            raise InputError("batches", batches, allowed)
 
     @property
     def criterion(self) -> Loss:

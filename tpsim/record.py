@@ -52,6 +52,7 @@ class Recorder:
                 shapes |= {name: (*snapshots, 3, particles) for name in ("Z_h_parts", "Z_dx_parts")}
         self.arrays = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
         self.frames: list[Frame] = []
+        self.undefined: set[str] = set()  # ratios that met a zero denominator
         self._initial: Fields | None = None
         self._previous: Fields | None = None
 
@@ -82,8 +83,8 @@ class Recorder:
             put["kernel_dh"][t, l - 1] = inner(dh, dh)
             put["mean_h"][t, l - 1], put["mean_x"][t, l - 1] = state.space[l].mean(h), state.space[l].mean(x)
             assert self._initial is not None
-            put["feature_change_h"][t, l - 1] = _relative_change(h, self._initial.h[l])
-            put["feature_change_x"][t, l - 1] = _relative_change(x, self._initial.x[l])
+            self._relative_change("feature_change_h", (t, l - 1), h, self._initial.h[l])
+            self._relative_change("feature_change_x", (t, l - 1), x, self._initial.x[l])
             if l > 1:
                 self._record_matrix(t, l, state, fields)
 
@@ -92,9 +93,9 @@ class Recorder:
         put, seen, back = self.arrays, fields.forward[l], fields.backward[l]
         put["rank_forward"][t, l - 1], put["rank_backward"][t, l - 1] = state.hidden[l].ranks
         put["dropped_forward"][t, l - 1], put["dropped_backward"][t, l - 1] = seen.dropped, back.dropped
-        put["residual_forward"][t, l - 1] = _ratio(seen.residual, self._increment(fields, l - 1))
-        dh = fields.dh[l]
-        put["residual_backward"][t, l - 1] = _ratio(back.residual, np.sqrt(inner_rows(dh, dh)))
+        self._ratio("residual_forward", (t, l - 1), seen.residual, self._increment(fields, l - 1))
+        dh = np.sqrt(inner_rows(fields.dh[l], fields.dh[l]))
+        self._ratio("residual_backward", (t, l - 1), back.residual, dh)
 
     def _increment(self, fields: Fields, l: int) -> Array:
         """|delta x^l_t(xi_i)| (B.3), with delta x_0 = x_0; NaN for samples that step t-1 did not evaluate."""
@@ -107,6 +108,19 @@ class Recorder:
             delta = x[here] - before.x[l][there]
             out[here] = np.sqrt(inner_rows(delta, delta))
         return out
+
+    def _relative_change(self, name: str, index: tuple[int, int], z: Array, z0: Array) -> None:
+        """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2)."""
+        delta = z - z0
+        self._ratio(name, index, np.sqrt(inner_rows(delta, delta).sum()), np.sqrt(inner_rows(z0, z0).sum()))
+
+    def _ratio(self, name: str, index: tuple[int, int], numerator: Array, denominator: Array) -> None:
+        """Record numerator / denominator: NaN, and the name is noted, where the denominator is zero."""
+        denominator = np.asarray(denominator)
+        gaps = np.full(denominator.shape, np.nan)
+        self.arrays[name][index] = np.divide(numerator, denominator, out=gaps, where=denominator > 0)
+        if (denominator == 0).any():
+            self.undefined.add(name)
 
     def _record_joint(self, t: int, fields: Fields) -> None:
         """E[Z_0(xi_i) Z_t(xi_j)]."""
@@ -149,15 +163,3 @@ def backward_parts(state: State, fields: Fields, l: int) -> Parts:
 
 def _stack(parts: Parts) -> Array:
     return np.stack([parts.Zhat, parts.Zdot, parts.history], axis=1)
-
-
-def _relative_change(z: Array, z0: Array) -> float:
-    """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2); NaN where Z_0 = 0."""
-    delta = z - z0
-    return float(_ratio(np.sqrt(inner_rows(delta, delta).sum()), np.sqrt(inner_rows(z0, z0).sum())))
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator / denominator, NaN where the denominator is zero (the ratio is undefined)."""
-    denominator = np.asarray(denominator)
-    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)

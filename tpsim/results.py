@@ -55,7 +55,6 @@ LABELS = {
     "Z_h": "particles of Z^h", "Z_x": "particles of Z^x", "Z_dh": "particles of Z^dh",
     "Z_h_parts": "parts of Z^h", "Z_dx_parts": "parts of Z^dx",
 }  # fmt: skip
-UNDEFINED_AT_LAYER_1 = ("residual_forward", "residual_backward", "dropped_forward", "dropped_backward")
 
 
 def assemble(
@@ -92,20 +91,8 @@ def assemble(
     )
     if "part" in run.dims:
         run = run.assign_coords(part=["Zhat", "Zdot", "history"])
-    run.attrs = _attributes(problem, network, training, settings, notices + _undefined(run))
+    run.attrs = _attributes(problem, network, training, settings, notices)
     return run
-
-
-def _undefined(run: xr.Dataset) -> list[str]:
-    """A notice that names the ratios which are NaN because their denominator is zero."""
-    names = []
-    for name in ("feature_change_h", "feature_change_x", "residual_forward", "residual_backward"):
-        values = run[name].sel(layer=slice(2, None)) if name in UNDEFINED_AT_LAYER_1 else run[name]
-        if name == "residual_forward" and not run["batch"].isel(step=slice(0, -1)).values.all():
-            values = values.where(run["batch"], drop=False).isel(step=[0])  # minibatches leave gaps by design
-        if np.isnan(values.values).any():
-            names.append(name)
-    return [f"undefined ratios (zero denominators) are NaN in: {', '.join(names)}"] if names else []
 
 
 def _attributes(
@@ -207,7 +194,7 @@ def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _encoding(run: xr.Dataset) -> dict[str, dict[str, Any]]:
+def _encoding(run: xr.Dataset) -> dict[Any, dict[str, Any]]:
     return {name: {"zlib": True, "complevel": 1} for name in run.data_vars if run[name].size > 4096}
 
 

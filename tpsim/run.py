@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import joblib
 import numba
@@ -117,6 +117,9 @@ def simulate(
     Error: spread of f over replicas M^-0.65..-0.9 with Sobol points, bias O(1/M); zero for the identity activation.
     Cost: O(M r m) a step for basis size r, which saturates; memory 3 M r arrays a hidden matrix.
     """
+    for value, kind in ((problem, Problem), (network, Network), (training, Training)):
+        if not isinstance(value, kind):
+            raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
     settings = _settings(network, particles, noise, sobol, tolerance, seed, max_rank)
     positive_int("replicas", replicas)
     positive_int("workers", workers)
@@ -126,6 +129,7 @@ def simulate(
         training.rates(step, network.depth)  # refuse a bad schedule before any work is done
     _check_targets(problem, training)
     threads = _threads(threads, workers)
+    _check_room(problem, training, settings)
     check_memory(problem, network, settings, schedule, replicas, workers)
     notices = _data_notices(problem)
 
@@ -148,7 +152,9 @@ def run_replica(
     everyone = np.arange(problem.samples)
     recorder = Recorder(schedule, network.depth, problem.samples, settings.particles)
     state = State(network, problem.inputs, settings, replica)
-    step, stopped, kind = 0, None, None
+    step = 0
+    stopped: str | None = None
+    kind: type[Diverged] | type[RankError] | None = None
     try:
         for step in range(training.steps + 1):
             last = step == training.steps
@@ -169,10 +175,13 @@ def run_replica(
             step += 1
     except (SpaceFull, MaxRank) as error:
         stopped, kind = f"{error} (at step {step})", RankError
+    notices = []
+    if recorder.undefined:
+        notices = [f"undefined ratios (zero denominators) are NaN in: {', '.join(sorted(recorder.undefined))}"]
     arrays = recorder.arrays
     if problem.probes is not None and recorder.frames:
         arrays["f_probe"] = replay(state, recorder.frames, problem.probes)
-    return Replica(arrays, step, stopped, kind)
+    return Replica(arrays, step, stopped, kind, notices)
 
 
 def error_signal(training: Training, f: Array, y: Array, in_batch: Array) -> Array:
@@ -216,9 +225,8 @@ class _Runner:
         try:
             with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", Notice)
-                result = run_replica(
-                    self.problem, self.network, self.training, self.settings, self.schedule, self.batches, replica, report
-                )
+                arguments = (self.problem, self.network, self.training, self.settings, self.schedule, self.batches)
+                result = run_replica(*arguments, replica, report)
         finally:
             numba.set_num_threads(before)
         for warning in caught:
@@ -233,7 +241,7 @@ def _run_all(run_one: _Runner, replicas: int, workers: int, progress: Progress, 
     """Run replicas 0..R-1 here or in worker processes; the order of the results is that of the replicas."""
     with _Bar(progress, replicas, steps + 1) as bar:
         if workers == 1:
-            return [run_one(r, lambda step, loss, r=r: bar.step(step, r, loss)) for r in range(replicas)]
+            return [run_one(r, functools.partial(bar.step, r)) for r in range(replicas)]
         jobs = (joblib.delayed(run_one)(r) for r in range(replicas))
         results = []
         for r, result in enumerate(joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)):
@@ -258,7 +266,7 @@ class _Bar:
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
-    def step(self, step: int, replica: int, loss: float) -> None:
+    def step(self, replica: int, step: int, loss: float) -> None:
         if self._callback is not None:
             self._callback(step, replica, loss)
         self._losses.setdefault(step, []).append(loss)
@@ -296,7 +304,7 @@ def _settings(
         raise InputError("sobol", sobol, "True, False or None")
     check_noise(noise, bool(sobol), particles)
     if tolerance is None:
-        tolerance = DEFAULT_TOLERANCE.get(noise, 3.0 / np.sqrt(particles))
+        tolerance = DEFAULT_TOLERANCE.get(noise, min(3.0 / np.sqrt(particles), 0.5))
     elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
     if max_rank is not None:
@@ -329,8 +337,20 @@ def _check_targets(problem: Problem, training: Training) -> None:
         raise InputError("targets", float(wrong), "-1 or +1 with the logistic loss")
 
 
+def _check_room(problem: Problem, training: Training, settings: Settings) -> None:
+    """Refuse a space that step 0 alone would fill: the constant, and one draw and one image of each input direction."""
+    least = 1 + 2 * min(problem.inputs.shape)
+    if settings.noise != "width" and settings.particles <= least:
+        m = problem.samples
+        enough = 4 * m * (training.steps + 1) + 2 * m + 3  # U, V, X, D of every step, W^1, x^L_0, What_0, the constant
+        raise ResourceError(
+            f"particles={settings.particles} is too small: step 0 alone needs about {least} arrays in one space, and "
+            f"there must be fewer arrays than particles; particles={enough} is sufficient whatever the ranks become"
+        )
+
+
 def _threads(threads: int | None, workers: int) -> int:
-    available = int(numba.config.NUMBA_NUM_THREADS)
+    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
         return max(1, min(available, (os.cpu_count() or 1) // workers))
     if positive_int("threads", threads) > available:

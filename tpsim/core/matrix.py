@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +105,7 @@ class GaussianMatrix:
         return len(self.X), len(self.D)
 
     def product(
-        self, x: Array, step: int | None = None, labels: Sequence[int] | None = None, parts: bool = False
+        self, x: Array, step: int | None = None, labels: Iterable[int] | None = None, parts: bool = False
     ) -> Product:
         """Return W_t x for the rows of x, (m, M).
 
@@ -129,7 +129,7 @@ class GaussianMatrix:
         return self._combine(c, inner(x, self.V.array), self.S, self.U, self.D, residual, dropped, parts)
 
     def transposed(
-        self, y: Array, step: int | None = None, labels: Sequence[int] | None = None, parts: bool = False
+        self, y: Array, step: int | None = None, labels: Iterable[int] | None = None, parts: bool = False
     ) -> Product:
         """Return W_t' y for the rows of y, (m, M); see `product`."""
         y = np.atleast_2d(y)
@@ -152,7 +152,7 @@ class GaussianMatrix:
         """W', so that `W.T @ y` reads as written."""
         return Transposed(self)
 
-    def _names(self, direction: int, step: int | None, labels: Sequence[int] | None, m: int) -> list[Key]:
+    def _names(self, direction: int, step: int | None, labels: Iterable[int] | None, m: int) -> list[Key]:
         call = self._calls[direction] if step is None else step
         self._calls[direction] += 1
         return [(*self.key, direction, int(call), int(i)) for i in (range(m) if labels is None else labels)]

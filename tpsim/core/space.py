@@ -63,6 +63,7 @@ class ParticleSpace:
         self._source = NormalSource(particles, tuple(seed), sobol)
         self._families: list[Rows] = []  # fresh draws
         self._kept = Rows(particles)  # what `keep` adds to the joint basis (`matched`)
+        self._counted = 0  # what `keep` was shown in the other modes, which have no joint basis
         self._warned = False
         if noise == "matched":
             self._kept.append(np.ones(particles))
@@ -70,7 +71,7 @@ class ParticleSpace:
     @property
     def arrays(self) -> int:
         """Number of arrays drawn or kept; for `matched` the dimension of the joint basis."""
-        return len(self._kept) + sum(len(family) for family in self._families)
+        return self._counted + len(self._kept) + sum(len(family) for family in self._families)
 
     def family(self) -> Rows:
         """Return an empty family of fresh normal arrays of this space, to be filled by `draw`."""
@@ -118,8 +119,9 @@ class ParticleSpace:
         return self.draw(self.family(), [(*key, k) for k in range(count)])
 
     def keep(self, x: Array) -> None:
-        """Make later `matched` draws orthogonal to the rows of x, (k, M); the other modes have nothing to do."""
+        """Make later `matched` draws orthogonal to the rows of x, (k, M); the other modes only count them."""
         if self.noise != "matched":
+            self._counted += len(x)
             return
         for row in x:
             norm = np.sqrt(inner_rows(row[None], row[None])[0])
