@@ -1,0 +1,175 @@
+"""The standard file formats of MNIST (IDX) and CIFAR-10 (binary and python pickles): bytes in, uint8 arrays out.
+
+Nothing in a file is ever executed: the pickles are read by an Unpickler that can build two inert records and nothing
+else, and every size is checked against the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import pickle
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import FileError
+
+Array = np.ndarray
+
+IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+CIFAR_PIXELS = 3 * 32 * 32  # red, green, blue planes, each 32 rows of 32
+
+
+def find_file(folders: list[Path], names: list[str]) -> Path:
+    """Return the first existing `folder / name`.
+
+    Raises
+    ------
+    FileError
+        None exists; the message lists every name and folder that was looked for.
+    """
+    for folder in folders:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    where = ", ".join(str(folder) for folder in folders)
+    raise FileError(f"none of the files {', '.join(names)} exists in {where}")
+
+
+def read_idx(path: Path) -> Array:
+    """Return the array of an IDX file, gzipped if its name ends in .gz.
+
+    Layout: the bytes 0, 0, dtype code, number of dimensions; one big-endian uint32 per dimension; the values.
+
+    Raises
+    ------
+    FileError
+        Unreadable, another magic number, or not exactly as many bytes as the header says.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _parse_idx(file, path)
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise FileError(f"{path}: cannot be read ({_reason(error)})") from None
+
+
+def _parse_idx(file: IO[bytes] | gzip.GzipFile, path: Path) -> Array:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or not 1 <= magic[3] <= 4:
+        raise FileError(f"{path}: not an IDX file (magic bytes {magic.hex(' ') or 'missing'})")
+    header = file.read(4 * magic[3])
+    if len(header) < 4 * magic[3]:
+        raise FileError(f"{path}: truncated in the header")
+    shape = [int(size) for size in np.frombuffer(header, ">u4")]
+    dtype = np.dtype(IDX_TYPES[magic[2]])
+    expected = math.prod(shape) * dtype.itemsize
+    body = bytearray()
+    while len(body) <= expected and (chunk := file.read(2**24)):  # never more memory than there is file
+        body += chunk
+    if len(body) != expected:
+        found = f"{len(body)}" if len(body) < expected else "more"
+        raise FileError(f"{path}: header {tuple(shape)} needs {expected} bytes of values, found {found}")
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def read_cifar_binary(path: Path) -> tuple[Array, Array]:
+    """Return (pixels (N, 3072) uint8, labels (N,) uint8) of a CIFAR-10 binary batch: rows of 3073 bytes, label first.
+
+    Raises
+    ------
+    FileError
+        Unreadable, empty, not a whole number of rows, or a label above 9.
+    """
+    try:
+        raw = np.fromfile(path, dtype=np.uint8)
+    except (OSError, MemoryError) as error:
+        raise FileError(f"{path}: cannot be read ({_reason(error)})") from None
+    rows, rest = divmod(raw.size, CIFAR_PIXELS + 1)
+    if rows == 0 or rest:
+        raise FileError(f"{path}: {raw.size} bytes are not a whole number of rows of {CIFAR_PIXELS + 1} bytes")
+    table = raw.reshape(rows, CIFAR_PIXELS + 1)
+    return _checked_cifar(table[:, 1:], table[:, 0], path)
+
+
+def read_cifar_pickle(path: Path) -> tuple[Array, Array]:
+    """Return (pixels (N, 3072) uint8, labels (N,) uint8) of a CIFAR-10 python batch, without executing anything.
+
+    Raises
+    ------
+    FileError
+        Unreadable, names anything outside the allow-list, or holds anything but `data` and `labels` of equal length.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _InertUnpickler(file, encoding="bytes").load()
+        fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+        pixels, labels = fields["data"].array(), np.array(fields["labels"])
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle may raise anything
+        raise FileError(f"{path}: not a CIFAR-10 python batch ({_reason(error)})") from None
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or pixels.shape != (len(labels), CIFAR_PIXELS):
+        raise FileError(f"{path}: data {pixels.shape} and labels {labels.shape} are not (N, {CIFAR_PIXELS}) and (N,)")
+    return _checked_cifar(pixels, labels, path)
+
+
+def _checked_cifar(pixels: Array, labels: Array, path: Path) -> tuple[Array, Array]:
+    if labels.size == 0 or labels.min() < 0 or labels.max() > 9:
+        raise FileError(f"{path}: labels outside 0..9 (is it CIFAR-10?)" if labels.size else f"{path}: holds no image")
+    return pixels, labels.astype(np.uint8)
+
+
+class _Record:
+    """Stands in for numpy.dtype and numpy.ndarray while a pickle is read: keeps arguments and state, does nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def array(self) -> Array:
+        """Return the uint8 array that the pickle described: state = (version, shape, dtype, fortran, bytes)."""
+        _, shape, dtype, fortran, body = self.state
+        if not isinstance(dtype, _Record) or dtype.arguments[0] not in ("u1", b"u1"):
+            raise FileError("data is not an array of uint8")
+        body = body.encode("latin-1") if isinstance(body, str) else body
+        return np.frombuffer(body, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+def _frombuffer(body: Any, dtype: Any, shape: Any, order: Any) -> _Record:
+    record = _Record()
+    record.state = (1, shape, dtype, order == "F", body)
+    return record
+
+
+def _encode(text: str, encoding: Any = "latin1") -> bytes:
+    return text.encode("latin-1")  # how Python 3 writes bytes in old protocols
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {("numpy", "dtype"): _Record, ("numpy", "ndarray"): _Record}
+_ALLOWED[("_codecs", "encode")] = _encode
+for _package in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _ALLOWED[(f"{_package}.multiarray", "_reconstruct")] = _Record
+    _ALLOWED[(f"{_package}.numeric", "_frombuffer")] = _frombuffer
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """An Unpickler whose only globals are the stand-ins above: no name in the file is ever imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise FileError(f"refused: the pickle names {module}.{name}, which no CIFAR-10 batch needs")
+        return _ALLOWED[(module, name)]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise FileError("refused: the pickle refers to an external object")
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
