@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -21,7 +22,7 @@ from .tiles import TILE
 
 Array = np.ndarray
 
-_FUSED = {"fastmath": {"contract"}, "error_model": "numpy"}  # a b + c as one operation; NaN and infinity as in IEEE
+_FUSED: Any = {"fastmath": {"contract"}, "error_model": "numpy"}  # a b + c as one operation; NaN and infinity as in IEEE
 inlined = register_jitable(forceinline=True, **_FUSED)
 
 # exp(y) = 2^n exp(r), n = round(y / log 2), |r| <= log(2)/2. Adding 1.5 2^52 rounds to an integer and leaves n in the
