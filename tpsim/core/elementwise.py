@@ -22,7 +22,7 @@ from .tiles import TILE
 
 Array = np.ndarray
 
-_FUSED: Any = {"fastmath": {"contract"}, "error_model": "numpy"}  # a b + c as one operation; NaN and infinity as in IEEE
+_FUSED: Any = {"fastmath": {"contract"}, "error_model": "numpy"}  # a b + c in one operation; NaN and inf stay
 inlined = register_jitable(forceinline=True, **_FUSED)
 
 # exp(y) = 2^n exp(r), n = round(y / log 2), |r| <= log(2)/2. Adding 1.5 2^52 rounds to an integer and leaves n in the
