@@ -1,0 +1,97 @@
+"""All the pictures of a run, one file each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ..errors import FileError, InputError
+from .curves import loss, outputs, probe_error, probes
+from .diagnostics import feature_change, ranks, residuals
+from .matrices import kernels_figure, spectra_figure
+from .particles import densities_figure
+from .read import require, require_hidden
+from .style import COLUMN, STYLE
+
+FORMATS = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no dates: same run, same file
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How a file is drawn, and the variables that it needs."""
+
+    draw: Callable[..., Any]
+    needs: tuple[str, ...]
+    panels: bool = False
+    hidden: bool = False
+    options: tuple[Any, ...] = ()
+
+
+PICTURES = {
+    "loss": Picture(loss, ("loss",)),
+    "outputs": Picture(outputs, ("f", "targets")),
+    "probes": Picture(probes, ("f_probe",)),
+    "probe_error": Picture(probe_error, ("f_probe", "probe_targets")),
+    "kernels": Picture(kernels_figure, ("kernel_x", "targets"), panels=True, options=("x",)),
+    "kernels_h": Picture(kernels_figure, ("kernel_h", "targets"), panels=True, options=("h",)),
+    "spectra": Picture(spectra_figure, ("kernel_x", "targets"), panels=True, options=("x",)),
+    "spectra_h": Picture(spectra_figure, ("kernel_h", "targets"), panels=True, options=("h",)),
+    "densities": Picture(densities_figure, ("Z_h", "targets"), panels=True),
+    "feature_change": Picture(feature_change, ("feature_change_h", "feature_change_x")),
+    "ranks": Picture(ranks, ("rank_forward", "rank_backward")),
+    "residuals": Picture(residuals, ("residual_forward", "residual_backward"), hidden=True),
+}
+
+
+def missing(run: xr.Dataset) -> dict[str, str]:
+    """Return the pictures that `save_all` leaves out, each with the reason."""
+    reasons = {}
+    for name, picture in PICTURES.items():
+        try:
+            require(run, *picture.needs)
+            if picture.hidden:
+                require_hidden(run)
+        except InputError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def save_all(run: xr.Dataset, directory: str | os.PathLike[str], formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write every picture that the run has data for, one file per picture and format; return their paths.
+
+    What is left out, and why, is in `missing(run)`. The same run gives the same files, byte for byte.
+
+    Raises
+    ------
+    InputError
+        An unknown format (png, pdf and svg are known).
+    FileError
+        The directory cannot be created or written.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    for kind in formats:
+        if kind not in FORMATS:
+            raise InputError("formats", kind, f"any of {sorted(FORMATS)}")
+    left_out, written = missing(run), []
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        for name, picture in PICTURES.items():
+            if name in left_out:
+                continue
+            with mpl.rc_context(STYLE):
+                figure = Figure(figsize=COLUMN, layout="constrained")  # no pyplot: nothing to show or to close
+                place = {"figure": figure} if picture.panels else {"ax": figure.subplots()}
+                picture.draw(run, *picture.options, **place)
+                for kind in formats:
+                    written.append(Path(directory) / f"{name}.{kind}")
+                    figure.savefig(written[-1], metadata=FORMATS[kind])
+    except OSError as error:
+        raise FileError(f"{directory}: cannot be written: {error}") from error
+    return written

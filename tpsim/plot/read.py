@@ -1,0 +1,117 @@
+"""What the pictures read from a run: variables with clear errors, bands over replicas, samples by target."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..errors import InputError
+from ..results import LABELS, standard_error
+
+Array = np.ndarray
+
+HOW = {
+    "f_probe": "a Problem with probes",
+    "probe_targets": "a Problem with probe_targets",
+    "Z_h": "simulate(..., snapshots=(0, T))",
+}
+MAX_CLASSES = 6  # with more distinct targets the colour is a scale and no longer a name
+MAX_PANELS = 4  # layers side by side in print
+
+
+def require(run: xr.Dataset, *names: str) -> None:
+    """Raise `InputError` for the first of `names` that the run does not have, or has at no step."""
+    for name in names:
+        if name not in run or run[name].size == 0:
+            source = HOW.get(name, "recorded by simulate")
+            raise InputError(name, "<missing from the run>", f"a run with {LABELS.get(name, name)} ({source})")
+
+
+def require_hidden(run: xr.Dataset) -> None:
+    """Raise `InputError` when there is no W^l with 2 <= l <= L."""
+    if run.sizes["layer"] < 2:
+        raise InputError("layer", run.sizes["layer"], "at least two hidden layers: W^1 alone has no lazy matrix")
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean over replicas and the edges mean +- 2 s.e. (NaN for one replica), each (...) without the replica axis."""
+
+    mean: Array
+    low: Array
+    high: Array
+    replicas: int
+
+    @property
+    def error(self) -> Array:
+        return self.high - self.mean
+
+    def at(self, *index: Any) -> Band:
+        return Band(self.mean[index], self.low[index], self.high[index], self.replicas)
+
+
+def band(values: xr.DataArray) -> Band:
+    """Mean +- 2 s.e. over `replica`, the other dimensions in their order; NaN where a replica is not finite."""
+    finite = values.astype(float).where(np.isfinite(values))
+    with np.errstate(over="ignore", invalid="ignore"):  # a finite network on its way to overflow
+        mean = finite.mean("replica", skipna=False).values
+        error = 2.0 * (finite.pipe(standard_error).values if np.isfinite(finite).all() else _se(finite))
+    return Band(mean, mean - error, mean + error, values.sizes["replica"])
+
+
+def _se(values: xr.DataArray) -> Array:
+    if values.sizes["replica"] < 2:
+        return np.full(values.isel(replica=0).shape, np.nan)
+    return values.std("replica", ddof=1, skipna=False).values / np.sqrt(values.sizes["replica"])
+
+
+def layer_of(run: xr.Dataset, layer: int | None) -> int:
+    """`layer`, or the last one for None."""
+    layers = [int(l) for l in run["layer"].values]
+    if layer is None:
+        return layers[-1]
+    if layer not in layers:
+        raise InputError("layer", layer, f"None (the last), or one of {layers}")
+    return int(layer)
+
+
+def step_of(run: xr.Dataset, step: int | None, dim: str = "step") -> int:
+    """`step`, or the last recorded one for None."""
+    steps = [int(t) for t in run[dim].values]
+    if step is None:
+        return steps[-1]
+    if step not in steps:
+        raise InputError(
+            "step", step, f"None (the last), or one of `{dim}`: {len(steps)} from {steps[0]} to {steps[-1]}"
+        )
+    return int(step)
+
+
+def first_and_last(run: xr.Dataset, dim: str = "step") -> list[int]:
+    """The first and the last recorded step; one entry if they are the same."""
+    steps = run[dim].values
+    return sorted({int(steps[0]), int(steps[-1])})
+
+
+def some_layers(run: xr.Dataset) -> list[int]:
+    """All layers, or `MAX_PANELS` evenly spaced ones, first and last included."""
+    layers = run["layer"].values
+    picked = np.linspace(0, len(layers) - 1, min(len(layers), MAX_PANELS)).round().astype(int)
+    return [int(l) for l in layers[picked]]
+
+
+def classes(targets: Array) -> list[tuple[float, Array]]:
+    """Distinct targets in ascending order, each with the indices that have it."""
+    return [(float(y), np.flatnonzero(targets == y)) for y in np.unique(targets)]
+
+
+def setting(run: xr.Dataset, section: str, key: str, default: Any = None) -> Any:
+    """One entry of the resolved configuration, or `default` where the run does not say."""
+    try:
+        return json.loads(run.attrs["config"])[section][key]
+    except (KeyError, TypeError, ValueError):
+        return default
