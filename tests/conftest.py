@@ -6,6 +6,7 @@ os.environ.update(
     OMP_NUM_THREADS="1",  # BLAS and torch: the tests are parallel by processes
     OPENBLAS_NUM_THREADS="1",
     MKL_NUM_THREADS="1",
+    OMP_WAIT_POLICY="PASSIVE",  # threads that spin while they wait cost two orders of magnitude on a busy machine
     NUMBA_NUM_THREADS="4",  # the most that a test can ask for, whatever the machine has
     MPLBACKEND="Agg",
 )
