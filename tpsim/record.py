@@ -14,6 +14,9 @@ from .probes import Frame
 Array = np.ndarray
 
 
+STATIC = 1e-14  # an increment below this, relative to the field, is rounding
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Which steps leave what: sorted step numbers."""
@@ -93,34 +96,45 @@ class Recorder:
         put, seen, back = self.arrays, fields.forward[l], fields.backward[l]
         put["rank_forward"][t, l - 1], put["rank_backward"][t, l - 1] = state.hidden[l].ranks
         put["dropped_forward"][t, l - 1], put["dropped_backward"][t, l - 1] = seen.dropped, back.dropped
-        self._ratio("residual_forward", (t, l - 1), seen.residual, self._increment(fields, l - 1))
-        dh = np.sqrt(inner_rows(fields.dh[l], fields.dh[l]))
-        self._ratio("residual_backward", (t, l - 1), back.residual, dh)
+        here, delta = self._increment(fields, l - 1)
+        past = inner(delta, state.hidden[l].X.array[: seen.known])
+        self._new_randomness("residual_forward", t, l, here, delta, past, inner_rows(fields.x[l - 1], fields.x[l - 1]))
+        dh = fields.dh[l]
+        past = back.coordinates[:, : back.known]
+        self._new_randomness("residual_backward", t, l, np.arange(len(dh)), dh, past, inner_rows(dh, dh))
 
-    def _increment(self, fields: Fields, l: int) -> Array:
-        """|delta x^l_t(xi_i)| (B.3), with delta x_0 = x_0; NaN for samples that step t-1 did not evaluate."""
+    def _increment(self, fields: Fields, l: int) -> tuple[Array, Array]:
+        """delta x^l_t(xi_i) (B.3), delta x_0 = x_0, and the rows it is known for: those that step t-1 evaluated."""
         x, before = fields.x[l], self._previous
         if before is None:
-            return np.sqrt(inner_rows(x, x))
-        out = np.full(len(x), np.nan)
-        shared, here, there = np.intersect1d(fields.samples, before.samples, return_indices=True)
-        if before.step == fields.step - 1 and shared.size:
-            delta = x[here] - before.x[l][there]
-            out[here] = np.sqrt(inner_rows(delta, delta))
-        return out
+            return np.arange(len(x)), x
+        _, here, there = np.intersect1d(fields.samples, before.samples, return_indices=True)
+        return here, x[here] - before.x[l][there]
+
+    def _new_randomness(self, name: str, t: int, l: int, rows: Array, z: Array, past: Array, reference: Array) -> None:
+        """|P_perp z_i| / |z_i| against the basis of all the past, on which z has the coordinates `past`.
+
+        Resolved down to 1e-8, the rounding of sqrt(|z|^2 - |past|^2); undefined where z vanishes up to rounding.
+        """
+        square = inner_rows(z, z)
+        square = np.where(square > (STATIC**2) * reference[rows], square, 0.0)
+        residual = np.sqrt(np.maximum(square - (past**2).sum(axis=1), 0.0))
+        ratio = np.full(len(self.arrays[name][t, l - 1]), np.nan)
+        ratio[rows] = self._divide(name, residual, np.sqrt(square))
+        self.arrays[name][t, l - 1] = ratio
 
     def _relative_change(self, name: str, index: tuple[int, int], z: Array, z0: Array) -> None:
         """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2)."""
         delta = z - z0
-        self._ratio(name, index, np.sqrt(inner_rows(delta, delta).sum()), np.sqrt(inner_rows(z0, z0).sum()))
+        size, size_0 = (np.sqrt(inner_rows(field, field).sum(keepdims=True)) for field in (delta, z0))
+        self.arrays[name][index] = self._divide(name, size, size_0)[0]
 
-    def _ratio(self, name: str, index: tuple[int, int], numerator: Array, denominator: Array) -> None:
-        """Record numerator / denominator: NaN, and the name is noted, where the denominator is zero."""
-        denominator = np.asarray(denominator)
-        gaps = np.full(denominator.shape, np.nan)
-        self.arrays[name][index] = np.divide(numerator, denominator, out=gaps, where=denominator > 0)
+    def _divide(self, name: str, numerator: Array, denominator: Array) -> Array:
+        """numerator / denominator: NaN, and the name is noted, where the denominator is zero."""
         if (denominator == 0).any():
             self.undefined.add(name)
+        gaps = np.full(denominator.shape, np.nan)
+        return np.divide(numerator, denominator, out=gaps, where=denominator > 0)
 
     def _record_joint(self, t: int, fields: Fields) -> None:
         """E[Z_0(xi_i) Z_t(xi_j)]."""

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .assumption import check_assumption
-from .core import MaxRank, Noise, SpaceFull, check_noise
+from .core import TILE, MaxRank, Noise, SpaceFull, check_noise
 from .errors import Diverged, InputError, Notice, RankError, ResourceError
 from .mlp import Settings, State, backward, forward, update
 from .plan import check_memory
@@ -128,7 +128,7 @@ def simulate(
     for step in range(training.steps if callable(training.learning_rate) else 1):
         training.rates(step, network.depth)  # refuse a bad schedule before any work is done
     _check_targets(problem, training)
-    threads = _threads(threads, workers)
+    threads = _threads(threads, workers, particles)
     _check_room(problem, training, settings)
     check_memory(problem, network, settings, schedule, replicas, workers)
     notices = _data_notices(problem)
@@ -349,10 +349,10 @@ def _check_room(problem: Problem, training: Training, settings: Settings) -> Non
         )
 
 
-def _threads(threads: int | None, workers: int) -> int:
+def _threads(threads: int | None, workers: int, particles: int) -> int:
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
-        return max(1, min(available, (os.cpu_count() or 1) // workers))
+        return max(1, min(available, (os.cpu_count() or 1) // workers, particles // TILE))
     if positive_int("threads", threads) > available:
         raise InputError("threads", threads, f"at most NUMBA_NUM_THREADS = {available}")
     return threads

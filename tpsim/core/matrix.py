@@ -41,14 +41,14 @@ class Product:
     ----------
     value : (m, M), Z^{W_t x_i} (or Z^{W_t' y_i}), Theta(1).
     coordinates : (m, p) of the argument in its basis.
-    residual : (m,), |P_perp x_i|: norm of the argument off the span of all earlier calls.
+    known : int, size of the basis before this call: `coordinates[:, :known]` belong to the past.
     dropped : float, share of sum_i |x_i|^2 that the tolerance left out in this call.
     parts : the three parts of `value`, when asked for.
     """
 
     value: Array
     coordinates: Array
-    residual: Array
+    known: int
     dropped: float
     parts: Parts | None = None
 
@@ -123,10 +123,11 @@ class GaussianMatrix:
         """
         x = np.atleast_2d(x)
         names = self._names(FORWARD, step, labels, len(x))
-        c, residual, dropped, fresh = self._span(self.X, x)
+        known = len(self.X)
+        c, dropped, fresh = self._span(self.X, x)
         self._reveal(self.source, self.X, self.target, self.U, self.D, [names[i] for i in fresh])
         self._pad()
-        return self._combine(c, inner(x, self.V.array), self.S, self.U, self.D, residual, dropped, parts)
+        return self._combine(c, inner(x, self.V.array), self.S, self.U, self.D, known, dropped, parts)
 
     def transposed(
         self, y: Array, step: int | None = None, labels: Iterable[int] | None = None, parts: bool = False
@@ -134,10 +135,11 @@ class GaussianMatrix:
         """Return W_t' y for the rows of y, (m, M); see `product`."""
         y = np.atleast_2d(y)
         names = self._names(BACKWARD, step, labels, len(y))
-        g, residual, dropped, fresh = self._span(self.D, y)
+        known = len(self.D)
+        g, dropped, fresh = self._span(self.D, y)
         self._reveal(self.target, self.D, self.source, self.V, self.X, [names[i] for i in fresh])
         self._pad()
-        return self._combine(g, inner(y, self.U.array), self.S.T, self.V, self.X, residual, dropped, parts)
+        return self._combine(g, inner(y, self.U.array), self.S.T, self.V, self.X, known, dropped, parts)
 
     def update(self, weights: Array, left: Product, right: Product) -> None:
         """W += sum_i weights_i y_i x_i' / n, where left = transposed(y) and right = product(x)."""
@@ -157,11 +159,11 @@ class GaussianMatrix:
         self._calls[direction] += 1
         return [(*self.key, direction, int(call), int(i)) for i in (range(m) if labels is None else labels)]
 
-    def _span(self, basis: Rows, x: Array) -> tuple[Array, Array, float, list[int]]:
+    def _span(self, basis: Rows, x: Array) -> tuple[Array, float, list[int]]:
         """Extend `basis` until it spans x up to the tolerance.
 
-        Return the coordinates of x, its residual norms before the extension, the share of energy dropped, and the
-        indices of the rows that brought a new direction. Gram-Schmidt twice, normalising between the passes.
+        Return the coordinates of x, the share of energy dropped, and the indices of the rows that brought a new
+        direction. Gram-Schmidt twice, normalising between the passes.
         """
         old = len(basis)
         c = inner(x, basis.array)
@@ -172,18 +174,14 @@ class GaussianMatrix:
         fresh: list[int] = []
         if suspects.size:
             residuals = expand(-c[suspects], basis.array, out=x[suspects])
-            left[suspects] = inner_rows(residuals, residuals)
-            residual_norm = np.sqrt(left)
             for i, r in zip(suspects, residuals, strict=True):
                 size = len(basis)
                 left[i] = self._append(basis, old, r[None], square[i])
                 if len(basis) > size:
                     fresh.append(int(i))
             c = np.concatenate([c, inner(x, basis.array[old:])], axis=1)
-        else:
-            residual_norm = np.sqrt(left)
         total = square.sum()
-        return c, residual_norm, float(left.sum() / total) if total > 0 else 0.0, fresh
+        return c, float(left.sum() / total) if total > 0 else 0.0, fresh
 
     def _append(self, basis: Rows, old: int, r: Array, square: float) -> float:
         """Append the direction of r (already off the first `old` vectors), or return the energy dropped."""
@@ -213,7 +211,7 @@ class GaussianMatrix:
             self.S = np.pad(self.S, ((0, len(self.D) - q), (0, len(self.X) - p)))
 
     def _combine(
-        self, c: Array, b: Array, S: Array, U: Rows, D: Rows, residual: Array, dropped: float, parts: bool
+        self, c: Array, b: Array, S: Array, U: Rows, D: Rows, known: int, dropped: float, parts: bool
     ) -> Product:
         """s U c + s D b + D S c."""
         history = c @ S.T
@@ -222,7 +220,7 @@ class GaussianMatrix:
         three = None
         if parts:
             three = Parts(expand(self.scale * c, U.array), expand(self.scale * b, D.array), expand(history, D.array))
-        return Product(value, c, residual, dropped, three)
+        return Product(value, c, known, dropped, three)
 
 
 @dataclass(frozen=True)
