@@ -183,7 +183,7 @@ def test_moments_in_width_mode_are_those_of_a_wishart_matrix():
 
 
 def test_weight_tied_recurrent_network_is_the_gaussian_process_of_its_kernel():
-    """Oracle: h_{t+1} = W phi(h_t) + u with one W: Cov(h_{s+1}, h_{t+1}) = s^2 E[phi(h_s) phi(h_t)] + E[u u]; quadrature.
+    """Oracle: quadrature; h_{t+1} = W phi(h_t) + u has Cov(h_{s+1}, h_{t+1}) = s^2 E[phi(h_s) phi(h_t)] + E[u u].
 
     Source: Yang 2019, "Wide feedforward or recurrent neural networks of any architecture are Gaussian processes".
     """

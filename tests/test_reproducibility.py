@@ -40,10 +40,8 @@ def test_results_do_not_depend_on_threads(noise, activation):
 
 
 def test_results_do_not_depend_on_workers():
-    runs = [
-        simulate(PROBLEM, Network(2, (lambda h: np.tanh(h), lambda h: 1 - np.tanh(h) ** 2)), TRAINING, 512, 5, workers=w)
-        for w in (1, 2, 3)
-    ]
+    network = Network(2, (lambda h: np.tanh(h), lambda h: 1 - np.tanh(h) ** 2))
+    runs = [simulate(PROBLEM, network, TRAINING, 512, 5, workers=w) for w in (1, 2, 3)]
     identical(runs[0], runs[1])
     identical(runs[0], runs[2])
 

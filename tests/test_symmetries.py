@@ -77,7 +77,7 @@ def test_a_run_is_a_bit_identical_prefix_of_a_longer_one(noise, batches):
 @pytest.mark.parametrize("noise", ["matched", "width"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_probe_that_is_a_training_point_returns_its_f(noise, depth):
-    """Residuals of size `tolerance` are dropped in training and in replay at different times: f agrees to its square."""
+    """Residuals below `tolerance` are dropped at different times in training and in replay: f agrees to their size."""
     problem = Problem(INPUTS, TARGETS, probes=INPUTS)
     run = simulate(problem, Network(depth, "silu"), TRAINING_BY_DEPTH[depth], noise=noise, tolerance=1e-10, **SETTINGS)
     assert_allclose(run.f_probe.values, run.f.values, rtol=0, atol=1e-11)
