@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,8 +125,9 @@ class GaussianMatrix:
         x = np.atleast_2d(x)
         names = self._names(FORWARD, step, labels, len(x))
         known = len(self.X)
-        c, dropped, fresh = self._span(self.X, x)
-        self._reveal(self.source, self.X, self.target, self.U, self.D, [names[i] for i in fresh])
+        with _in_step(self.X, self.U):
+            c, dropped, fresh = self._span(self.X, x)
+            self._reveal(self.source, self.X, self.target, self.U, self.D, [names[i] for i in fresh])
         self._pad()
         return self._combine(c, inner(x, self.V.array), self.S, self.U, self.D, known, dropped, parts)
 
@@ -136,8 +138,9 @@ class GaussianMatrix:
         y = np.atleast_2d(y)
         names = self._names(BACKWARD, step, labels, len(y))
         known = len(self.D)
-        g, dropped, fresh = self._span(self.D, y)
-        self._reveal(self.target, self.D, self.source, self.V, self.X, [names[i] for i in fresh])
+        with _in_step(self.D, self.V):
+            g, dropped, fresh = self._span(self.D, y)
+            self._reveal(self.target, self.D, self.source, self.V, self.X, [names[i] for i in fresh])
         self._pad()
         return self._combine(g, inner(y, self.U.array), self.S.T, self.V, self.X, known, dropped, parts)
 
@@ -221,6 +224,16 @@ class GaussianMatrix:
         if parts:
             three = Parts(expand(self.scale * c, U.array), expand(self.scale * b, D.array), expand(history, D.array))
         return Product(value, c, known, dropped, three)
+
+
+@contextmanager
+def _in_step(basis: Rows, images: Rows) -> Iterator[None]:
+    """When there is no room for an image, forget the basis vectors that have none: the matrix can still be used."""
+    try:
+        yield
+    except ResourceError:
+        basis.truncate(len(images))
+        raise
 
 
 @dataclass(frozen=True)

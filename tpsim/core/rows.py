@@ -36,3 +36,7 @@ class Rows:
             self._buffer = buffer
         self._buffer[self._count : needed] = rows
         self._count = needed
+
+    def truncate(self, count: int) -> None:
+        """Forget all rows but the first `count`."""
+        self._count = min(self._count, count)
