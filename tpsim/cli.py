@@ -1,0 +1,180 @@
+"""The command line: `tpsim run`, `tpsim plan`.
+
+Exit codes: 0; 2 bad input (one line on stderr, nothing written); 3 the run had to stop (what was finished is written);
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import Notice, RunStopped, TpsimError
+
+if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most errors come at once
+    import xarray as xr
+
+    from .job import Job
+
+OK, BAD_INPUT, STOPPED, INTERRUPTED = 0, 2, 3, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help, the version or the error
+        return int(stop.code or 0)
+    try:
+        with _notices():
+            return int(arguments.command(arguments))
+    except TpsimError as error:
+        _say("error", str(error))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        _say("interrupted", "nothing was written")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .config import describe_keys
+
+    parser = _Parser(prog="tpsim", description="The infinite-width limit of deep networks that learn features.")
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    keys = f"sections and keys of CONFIG:\n{describe_keys()}"
+    for command, text in (
+        (run, "simulate the limit, print a table, write results and figures"),
+        (plan, "predict ranks, memory and time, and write nothing"),
+    ):
+        sub = commands.add_parser(command.__name__, help=text, description=f"{text.capitalize()}.", epilog=keys)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        sub.add_argument("config", nargs="?", metavar="CONFIG.toml", help="default: the built-in demo, digits 0 v 1")
+        sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value")
+        sub.set_defaults(command=command)
+    sub = commands.choices["run"]
+    sub.add_argument("--output", metavar="DIR", help="default: tpsim-output, or the first free tpsim-output-K")
+    sub.add_argument("--force", action="store_true", help="replace the results that DIR holds")
+    sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"tpsim {version('tpsim')}")
+        parser.exit()
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """`tpsim plan`: the plan with its prediction, and the conventions."""
+    _announce(_job(arguments))
+    return OK
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`tpsim run`: plan, conventions, simulation, table, files."""
+    from . import output
+
+    folder = output.choose(arguments.output, arguments.force)
+    job = _job(arguments)
+    if not arguments.quiet:
+        _announce(job)
+    start, stopped = time.perf_counter(), None
+    try:
+        dataset = job.simulate(progress=False if arguments.quiet else None)
+    except RunStopped as error:
+        dataset, stopped = error.run, str(error)
+        if dataset is None:
+            _say("stopped", f"{stopped}; nothing was finished, and nothing was written")
+            return STOPPED
+    seconds = time.perf_counter() - start
+    paths = _write(job, folder, dataset, seconds, stopped, arguments.quiet)
+    if stopped is not None:
+        _say("stopped", f"{stopped}; the steps before it are in {folder}")
+        return STOPPED
+    if not arguments.quiet:
+        print(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
+    return OK
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    from . import config
+
+    read = config.read(arguments.config, arguments.set)
+    from . import job  # the engine, only for a configuration that is well formed
+
+    return job.prepare(read)
+
+
+def _announce(job: Job) -> None:
+    """Print the plan, the conventions, and the predicted cost."""
+    from .conventions import conventions_table
+    from .describe import concerns, job_text, prediction_text
+    from .predict import predict
+
+    print(f"plan\n{job_text(job)}", flush=True)
+    prediction = predict(job)
+    print(prediction_text(job, prediction))
+    print(f"\nconventions (n: width, d: input dimension)\n{conventions_table(job.network, job.training)}\n", flush=True)
+    for concern in concerns(job, prediction):
+        _say("notice", concern)
+
+
+def _write(job: Job, folder: Any, dataset: xr.Dataset, seconds: float, stopped: str | None, quiet: bool) -> list[Any]:
+    from . import output
+    from .config import to_toml
+    from .data import describe
+    from .report import summarise, table
+    from .results import versions
+
+    dataset = dataset if job.kept else output.thin(dataset)
+    summary = summarise(dataset)
+    if not quiet:
+        print(f"result\n{table(summary)}\n  time: {seconds:.1f} s", flush=True)
+    summary |= {
+        "seconds": round(seconds, 3), "stopped": stopped, "notices": dataset.attrs["notices"].splitlines(),
+        "data": describe(job.problem), "versions": versions(),
+    }  # fmt: skip
+    origin = f"tpsim {versions()['tpsim']}: the configuration of the results beside this file, every default resolved"
+    return output.write(folder, dataset, summary, to_toml(job.config, [origin]))
+
+
+def _say(kind: str, message: str) -> None:
+    """Print one line on stderr."""
+    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _notices() -> Iterator[None]:
+    """Print every `Notice` as a line on stderr, once."""
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, Notice):
+                shown(message, category, *place, **more)
+            elif str(message) not in seen:
+                seen.add(str(message))
+                _say("notice", str(message))
+
+        warnings.simplefilter("always", Notice)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,268 @@
+"""Configuration files: TOML in, validated tables out, and back.
+
+    [data]
+    source = "digits"                             # a name of tpsim.data.SOURCES; the other keys are its options
+
+    [network]
+    depth = 3
+
+    [training]
+    steps = 200
+    learning_rate = { 0 = 0.1, 100 = [0.01, 0.02, 0.02, 0.01] }   # from step 0 on, from step 100 on
+
+    [simulation]
+    particles = 4096
+
+Keys are named like the arguments of `Network`, `Training` and `simulate`; what is left out has the default that it has
+there. A learning rate is a number, L+1 numbers, or a table {first step = either}. Relative paths in [data] start at the
+folder of the file, those in overrides at the current folder.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
+
+from .errors import FileError, InputError
+
+Number = StrictInt | StrictFloat
+PerLayer = Number | list[Number]
+_CLOSED = ConfigDict(extra="forbid")
+
+DEMO = """
+[data]
+source = "digits"
+
+[network]
+depth = 3
+activation = "silu"
+init_scale = 1.4142135623730951
+
+[training]
+steps = 200
+learning_rate = 0.1
+loss = "squared"
+reduction = "mean"
+
+[simulation]
+probe_every = 10
+"""
+
+
+def _key(default: Any, allowed: str) -> Any:
+    return field(default=default, metadata={"allowed": allowed})
+
+
+@dataclass(frozen=True)
+class NetworkTable:
+    """[network]; see `tpsim.Network`."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    depth: StrictInt = _key(3, "an integer >= 1")
+    activation: StrictStr = _key("silu", "the name of an activation")
+    init_scale: PerLayer = _key(1.0, "a number >= 0, or L+1 of them")
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """[training]; see `tpsim.Training`."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    steps: StrictInt = _key(200, "an integer >= 0")
+    learning_rate: PerLayer | dict[str, PerLayer] = _key(
+        0.1, "a number >= 0, L+1 of them, or a table {first step = either}, as in { 0 = 0.1, 100 = 0.01 }"
+    )
+    loss: StrictStr = _key("squared", '"squared" or "logistic"')
+    reduction: Literal["sum", "mean"] = _key("sum", '"sum" or "mean"')
+    batches: list[list[StrictInt]] | dict[str, StrictInt] | None = _key(
+        None, "{ size = b, seed = k }, or one list of sample indices for each step"
+    )
+
+
+@dataclass(frozen=True)
+class SimulationTable:
+    """[simulation]; see `tpsim.simulate`. Here `workers` defaults to all cores: results do not depend on it."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    particles: StrictInt = _key(4096, "an integer >= 2")
+    replicas: StrictInt = _key(8, "an integer >= 1")
+    noise: Literal["matched", "iid", "width"] = _key("matched", '"matched", "iid" or "width"')
+    sobol: StrictBool | None = _key(None, "true or false")
+    tolerance: Number | None = _key(None, "a number between 0 and 1, exclusive")
+    seed: StrictInt = _key(0, "an integer >= 0")
+    record_every: StrictInt = _key(1, "an integer >= 1")
+    probe_every: StrictInt | None = _key(None, "an integer >= 1")
+    joint_every: StrictInt | None = _key(None, "an integer >= 1")
+    snapshots: list[StrictInt] = field(default_factory=list, metadata={"allowed": "a list of steps 0..T"})
+    parts: StrictBool = _key(False, "true or false")
+    max_rank: StrictInt | None = _key(None, "an integer >= 1")
+    workers: StrictInt | None = _key(None, "an integer >= 1")
+    threads: StrictInt | None = _key(None, "an integer >= 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration; `data` holds `source` and its options, which are checked when the data are read."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    data: dict[str, Any]
+    network: NetworkTable = field(default_factory=NetworkTable)
+    training: TrainingTable = field(default_factory=TrainingTable)
+    simulation: SimulationTable = field(default_factory=SimulationTable)
+
+
+TABLES: dict[str, Any] = {"network": NetworkTable, "training": TrainingTable, "simulation": SimulationTable}
+SECTIONS = ("data", *TABLES)
+PATHS = ("path", "probes")  # [data] keys that name files where they are strings
+
+
+def read(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Return the configuration of a file (the built-in demo when None) with overrides "section.key=value".
+
+    Raises
+    ------
+    FileError
+        A file that cannot be read or is not TOML.
+    InputError
+        An unknown section or key, or a value of another type than its key allows.
+    """
+    raw, folder = (tomllib.loads(DEMO), Path()) if path is None else (_parse(Path(path)), Path(path).parent)
+    _make_absolute(raw.get("data"), folder)
+    for override in overrides:
+        _override(raw, override)
+    return validate(raw)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, an integer of 5000 digits, a tower of brackets
+        raise FileError(f"{path}: not a TOML file: {error}") from None
+
+
+def _make_absolute(data: Any, folder: Path) -> None:
+    for key in PATHS:
+        if isinstance(data, dict) and isinstance(value := data.get(key), str) and value and not value.startswith("~"):
+            data[key] = os.path.abspath(folder / value)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Apply "section.key=value": value is a TOML value, or else a bare word."""
+    name, equals, text = override.partition("=")
+    *parents, key = (part.strip() for part in name.split("."))
+    if not equals or not parents or not all((*parents, key)):
+        raise InputError("--set", override, "section.key=value, as in training.steps=100")
+    table = raw
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise InputError("--set", override, f"keys of tables only: {parent} is a value")
+    table[key] = _value(text.strip())
+    if parents == ["data"]:
+        _make_absolute(table, Path())
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def validate(raw: dict[str, Any]) -> Config:
+    """Return the configuration that nested tables describe.
+
+    Raises
+    ------
+    InputError
+        Names section and key, the value, and what is allowed.
+    """
+    if "data" not in raw:
+        raise InputError("data", "<nothing>", 'a table [data] with at least a key source, as in source = "digits"')
+    try:
+        return _ADAPTER.validate_python(raw)
+    except ValidationError as error:
+        raise _translate(raw, error.errors()[0]["loc"]) from None
+
+
+_ADAPTER = TypeAdapter(Config)
+
+
+def _translate(raw: dict[str, Any], location: Sequence[int | str]) -> InputError:
+    section = str(location[0])
+    if section not in SECTIONS:
+        return InputError(section, raw[section], f"sections {', '.join(SECTIONS)}")
+    if len(location) == 1 or section == "data":
+        return InputError(section, raw[section], "a table")
+    key, known = str(location[1]), {entry.name: entry.metadata["allowed"] for entry in fields(TABLES[section])}
+    value = raw[section][key]
+    if key not in known:
+        return InputError(f"{section}.{key}", value, f"keys {', '.join(known)}")
+    return InputError(f"{section}.{key}", value, known[key])
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """A learning rate that changes at given steps: rates[k] from step starts[k] on."""
+
+    starts: tuple[int, ...]
+    rates: tuple[float | list[float], ...]
+
+    def __call__(self, step: int) -> float | list[float]:
+        return self.rates[bisect.bisect_right(self.starts, step) - 1]
+
+    @classmethod
+    def of(cls, table: dict[str, Any]) -> StepSchedule:
+        """Return the schedule of a table {first step: rate}; InputError unless the steps are numbers, 0 among them."""
+        if "0" not in table or not all(step.isdecimal() and step.isascii() and len(step) < 19 for step in table):
+            raise InputError("training.learning_rate", table, "{first step = rate}: steps >= 0, the first of them 0")
+        ordered = sorted((int(step), rate) for step, rate in table.items())
+        return cls(tuple(step for step, _ in ordered), tuple(rate for _, rate in ordered))
+
+
+def to_toml(config: Config, comments: Iterable[str] = ()) -> str:
+    """Return TOML text that `read` turns into an equal configuration; keys that are None are left out."""
+    lines = [f"# {' '.join(comment.split())}" for comment in comments]
+    for section, table in asdict(config).items():
+        lines += ["", f"[{section}]"]
+        lines += [f"{_name(key)} = {_toml(value)}" for key, value in table.items() if value is not None]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # a JSON string is a TOML basic string, but for the one control character that JSON lets through
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_name(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    return str(value)  # of a float: its shortest exact digits, inf or nan
+
+
+def _name(key: str) -> str:
+    bare = key and key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if bare else _toml(key)
+
+
+def describe_keys() -> str:
+    """Return one line for every section: its keys."""
+    lines = ["[data]        source, and the options of that source"]
+    lines += [f"{f'[{name}]':13s} {', '.join(entry.name for entry in fields(table))}" for name, table in TABLES.items()]
+    return "\n".join(lines)
+
+
+__all__ = ["Config", "NetworkTable", "SimulationTable", "StepSchedule", "TrainingTable", "read", "to_toml", "validate"]

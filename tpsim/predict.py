@@ -1,0 +1,213 @@
+"""What a run will cost: memory and time, from a pilot at few particles and a few steps at full size.
+
+Ranks hardly depend on the number of particles M, and the cost per step is proportional to M times the ranks. So
+
+1. a pilot of one replica with M_0 = min(M, 1024) particles (more if it runs out of room) gives the ranks at every step
+   and the share of the time that each step takes; it runs all T steps, or as many as a few seconds allow, and is then
+   continued: ranks at the slope of its second half, time per step in proportion to the ranks;
+2. the first steps at the full M, again as many as a few seconds allow, give the price of the pilot's share.
+
+Times are processor seconds of one thread, so they are those of a machine with idle cores.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .errors import Notice, RankError
+from .job import Job
+from .plan import available_bytes, memory_bytes
+from .problem import Problem
+from .record import Schedule
+from .run import run_replica
+
+Array = np.ndarray
+PILOT = 1024  # particles
+SECONDS = 3.0  # roughly what the pilot, and the steps at full size, may take each
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One replica, timed.
+
+    Attributes
+    ----------
+    particles : M of the trial.
+    clock : (steps + 1,) processor seconds up to the end of each step that was finished.
+    replay : processor seconds of the probes.
+    recorded : (k,) steps at which the ranks are known.
+    ranks : (k, L - 1, 2) p and q of the hidden matrices.
+    stopped : why it stopped early, or None.
+    full : whether that was because a space was full.
+    """
+
+    particles: int
+    clock: Array
+    replay: float
+    recorded: Array
+    ranks: Array
+    stopped: str | None
+    full: bool
+
+    @property
+    def steps(self) -> int:
+        """The last step that was finished."""
+        return len(self.clock) - 1
+
+    @property
+    def seconds(self) -> float:
+        """Everything, the probes included."""
+        return float(self.clock[-1] + self.replay)
+
+    @property
+    def growth(self) -> Array:
+        """(L - 1, 2) growth of p and q per step over the second half."""
+        half = int(np.searchsorted(self.recorded, self.recorded[-1] / 2))
+        return (self.ranks[-1] - self.ranks[half]) / max(int(self.recorded[-1] - self.recorded[half]), 1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted cost of a run.
+
+    Attributes
+    ----------
+    ranks : (L - 1, 2) p and q of W^2..W^L at the end.
+    arrays : the largest number of arrays in one particle space; must stay below the number of particles.
+    bytes : of the arrays of all processes together, beside the 0.2 GB that each needs to exist.
+    free_bytes : what is free now.
+    seconds : on idle cores.
+    pilot : Trial at few particles.
+    trial_steps, trial_seconds : what was timed at the full number of particles (0: nothing).
+    """
+
+    ranks: Array
+    arrays: int
+    bytes: int
+    free_bytes: int
+    seconds: float
+    pilot: Trial
+    trial_steps: int
+    trial_seconds: float
+
+
+def predict(job: Job, budget: float = SECONDS) -> Prediction:
+    """Predict ranks, memory and time of a run; takes about twice `budget` seconds.
+
+    Error: time within a factor of two on idle cores; ranks within some 20% for `matched`, upper bounds for the rest.
+    """
+    with _one_thread():
+        _trial(job, min(job.settings.particles, PILOT), 1)  # compiles
+        pilot = _pilot(job, budget)
+        steps, price, spent = _price(job, pilot, budget)
+    M, m, T = job.settings.particles, job.problem.samples, job.training.steps
+    left = T - pilot.steps if pilot.full or not pilot.stopped else 0
+    limit = min(M, job.settings.max_rank or M, m * (T + 1))
+    ranks = np.minimum(pilot.ranks[-1] + pilot.growth * left, limit).round().astype(int)
+    mean = int(np.ceil(ranks.mean())) if ranks.size else 0
+    rounds = -(-job.replicas // job.workers)
+    return Prediction(
+        ranks=ranks,
+        arrays=_arrays(ranks, job.problem),
+        bytes=memory_bytes(job.problem, job.network, job.settings, job.schedule, job.replicas, job.workers, mean),
+        free_bytes=available_bytes(),
+        seconds=price * _total(pilot, ranks, left, job.schedule.probe) * rounds / job.threads,
+        pilot=pilot,
+        trial_steps=steps,
+        trial_seconds=spent,
+    )
+
+
+def _pilot(job: Job, budget: float) -> Trial:
+    """The longest trial that the budget allows, at the fewest particles that have room for it."""
+    particles, steps = min(job.settings.particles, PILOT), 20
+    while True:
+        most = job.training.steps
+        if job.settings.noise == "width":  # its ranks grow until they meet M, here that of the pilot
+            most = min(most, max(particles // (2 * job.problem.samples), 1))
+        trial = _trial(job, particles, min(steps, most))
+        in_time = 4 * trial.clock[-1] < budget
+        if trial.full and particles < job.settings.particles and in_time:
+            particles = min(2 * particles, job.settings.particles)
+        elif trial.stopped or steps >= most or not in_time:
+            return trial
+        else:
+            steps *= 4
+
+
+def _price(job: Job, pilot: Trial, budget: float) -> tuple[int, float, float]:
+    """Return the number of steps timed at full size, the time of a step there over that in the pilot, and the time."""
+    ratio = job.settings.particles / pilot.particles
+    steps = int(np.searchsorted(ratio * pilot.clock, budget)) - 1
+    if ratio == 1 or steps < 0:  # nothing to learn, or step 0 alone would take longer
+        return 0, ratio, 0.0
+    trial = _trial(job, job.settings.particles, steps)
+    return trial.steps + 1, float(trial.clock[-1] / pilot.clock[trial.steps]), float(trial.clock[-1])
+
+
+def _total(pilot: Trial, ranks: Array, left: int, probe: tuple[int, ...]) -> float:
+    """Processor seconds of the pilot, continued by the steps that are left and to all probe steps."""
+    half = pilot.steps // 2
+    per_step = (pilot.clock[-1] - pilot.clock[half]) / max(pilot.steps - half, 1)
+    growth = float((ranks.sum() + 1) / (pilot.ranks[-1].sum() + 1))
+    frames = sum(step <= pilot.steps for step in probe)
+    replay = pilot.replay * growth * len(probe) / frames if frames else 0.0
+    return float(pilot.clock[-1] + per_step * left * (1 + growth) / 2 + replay)
+
+
+def _arrays(ranks: Array, problem: Problem) -> int:
+    """The largest number of arrays that share a space: draws and arguments of the matrices on either side."""
+    both = [min(problem.inputs.shape), *(int(p + q) for p, q in ranks), problem.samples]
+    return 2 + max(left + right for left, right in zip(both, both[1:], strict=False))
+
+
+def _trial(job: Job, particles: int, steps: int) -> Trial:
+    """Run and time one replica with fewer particles or steps, recording what the run will record."""
+    steps = min(steps, job.training.steps)
+    settings = replace(
+        job.settings,
+        particles=particles,
+        sobol=job.settings.sobol and particles & (particles - 1) == 0,
+        # the tolerance of `iid` fits its M: with fewer particles nothing would ever lie in a span
+        noise="matched" if job.settings.noise == "iid" else job.settings.noise,
+    )
+    kept = job.schedule
+    record, joint, probe = (tuple(t for t in every if t <= steps) for every in (kept.record, kept.joint, kept.probe))
+    schedule = Schedule(tuple(sorted({*record, steps})), joint, probe, ())
+    batches = list(itertools.islice(job.training.batch_indices(job.problem.samples), steps))
+    clock: list[float] = []
+    start = time.process_time()
+    result = run_replica(
+        job.problem, job.network, replace(job.training, steps=steps), settings, schedule, batches, 0,
+        lambda step, loss: clock.append(time.process_time() - start),
+    )  # fmt: skip
+    stop = time.process_time() - start
+    clock = clock or [stop]
+    seen = [step for step in schedule.record if step < max(result.finished, 1)]
+    ranks = [np.nan_to_num(result.arrays[name][: len(seen), 1:]) for name in ("rank_forward", "rank_backward")]
+    full = result.kind is RankError
+    return Trial(
+        particles, np.array(clock), stop - clock[-1], np.array(seen), np.stack(ranks, axis=-1), result.stopped, full
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside the block BLAS and numba use one thread, and the notices of trials stay silent."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)
+            yield
+    finally:
+        numba.set_num_threads(threads)
