@@ -54,10 +54,10 @@ def mean_and_error(samples: Array) -> tuple[Array, Array]:
     return samples.mean(axis=0), samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
 
 
-def richardson(coarse: Array, fine: Array) -> tuple[Array, Array]:
-    """2 E[fine] - E[coarse], free of a bias a / size when fine has twice the size, and its standard error."""
+def richardson(coarse: Array, fine: Array, ratio: int = 2) -> tuple[Array, Array]:
+    """(r E[fine] - E[coarse]) / (r - 1), free of a bias a / size if fine has r times the size; its standard error."""
     (low, low_error), (high, high_error) = mean_and_error(coarse), mean_and_error(fine)
-    return 2 * high - low, np.sqrt(4 * high_error**2 + low_error**2)
+    return (ratio * high - low) / (ratio - 1), np.hypot(ratio * high_error, low_error) / (ratio - 1)
 
 
 def remove_controls(samples: Array, controls: Array, expected: Array) -> Array:

@@ -1,13 +1,13 @@
 r"""Deep linear networks in the muP limit by free probability: words of Gaussian matrices and non-crossing pairings.
 
-In the limit every vector of a deep linear network is a combination, with deterministic coefficients, of words W^{l_1} W^{l_2 T} ... v
-where v is one of W_0^1's columns or What_0. Wick's theorem at leading order in n gives
+In the limit every vector of a deep linear network is a combination, with deterministic coefficients, of words
+W^{l_1} W^{l_2 T} ... v where v is one of W_0^1's columns or What_0. Wick's theorem at leading order in n gives
 
     <v, word v> -> E[v^2] tau(word),   tau(word) = sum_j [letter_j = letter_1^T] s_l^2 tau(inside) tau(outside),
 
 the sum over non-crossing pairings; different seeds v are orthogonal. The update of a matrix is kept term by term,
 W_t x = W_0 x - sum_{s<t,j} eta chi_{s,j} dh_{s,j} <x_{s,j}, x>. No basis, no orthogonalisation, no response function:
-nothing is shared with the recursion in coordinates. Cost: exponential in t; t <= 4.
+nothing is shared with the recursion in coordinates. Cost: exponential in t; a second at t = 6.
 Source: non-crossing pairings as in Tulino & Verdu 2004, sec. 2.4; the network as in Chen et al. 2025, App. B.
 """
 
