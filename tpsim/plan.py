@@ -65,9 +65,8 @@ def check_memory(
     needed = memory_bytes(problem, network, settings, schedule, replicas, workers, rank)
     free = available_bytes()
     if needed > free:
-        fits = int(settings.particles * free / needed)
+        fits = 1 << max(int(settings.particles * free / needed).bit_length() - 1, 1)
         raise ResourceError(
-            f"particles={settings.particles}: needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; "
-            f"about particles={1 << max(fits.bit_length() - 1, 1)} would fit (fewer workers, samples, snapshots or probe "
-            f"steps also need less)"
+            f"particles={settings.particles} needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; "
+            f"about particles={fits} would fit (fewer workers, samples, snapshots or probe steps also need less)"
         )

@@ -13,7 +13,6 @@ import numba
 import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from .assumption import check_assumption
 from .core import TILE, MaxRank, Noise, SpaceFull, check_noise
@@ -22,11 +21,11 @@ from .mlp import Settings, State, backward, forward, update
 from .plan import check_memory
 from .probes import replay
 from .problem import Network, Problem, Training, positive_int
+from .progress import Bar, Progress, Relay
 from .record import Recorder, Schedule
 from .results import assemble
 
 Array = np.ndarray
-Progress = None | bool | Callable[[int, int, float], None]
 
 DIVERGED = 1e6  # |f| past this times max(1, max |y|) is three to five steps from overflow, and never comes back
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
@@ -89,7 +88,7 @@ def simulate(
         the last step are always recorded. `probe_every` defaults to `record_every`, as does `joint_every` up to 64
         samples. With minibatches, a recorded step evaluates all samples, another one its batch only.
     progress : bool, callable or None
-        None shows a bar on a terminal; a callable receives (step, replica, loss).
+        None shows a bar on a terminal; a callable receives (step, replica, loss), with workers > 1 in another thread.
     workers : int
         Processes among which replicas are shared.
     snapshots : steps at which Z_h, Z_x, Z_dh are kept particle by particle.
@@ -239,56 +238,11 @@ class _Runner:
 
 def _run_all(run_one: _Runner, replicas: int, workers: int, progress: Progress, steps: int) -> list[Replica]:
     """Run replicas 0..R-1 here or in worker processes; the order of the results is that of the replicas."""
-    with _Bar(progress, replicas, steps + 1) as bar:
+    with Bar(progress, replicas, steps + 1) as bar:
         if workers == 1:
             return [run_one(r, functools.partial(bar.step, r)) for r in range(replicas)]
-        jobs = (joblib.delayed(run_one)(r) for r in range(replicas))
-        results = []
-        for r, result in enumerate(joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)):
-            results.append(result)
-            bar.replica(r, result)
-        return results
-
-
-class _Bar:
-    """A progress bar with the loss and its standard error over the replicas that have reached the step."""
-
-    def __init__(self, progress: Progress, replicas: int, steps: int) -> None:
-        self._callback = progress if callable(progress) else None
-        show = progress if isinstance(progress, bool) else None if self._callback is None else False
-        self._bar = tqdm(total=replicas * steps, disable=None if show is None else not show, unit="step", leave=False)
-        self._losses: dict[int, list[float]] = {}
-        self._steps = steps
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def step(self, replica: int, step: int, loss: float) -> None:
-        if self._callback is not None:
-            self._callback(step, replica, loss)
-        self._losses.setdefault(step, []).append(loss)
-        self._show(step)
-        self._bar.update(1)
-
-    def replica(self, replica: int, result: Replica) -> None:
-        losses = result.arrays["loss"]
-        last = losses[np.isfinite(losses)]
-        if last.size:
-            if self._callback is not None:
-                self._callback(result.finished - 1, replica, float(last[-1]))
-            self._losses.setdefault(-1, []).append(float(last[-1]))
-            self._show(-1)
-        self._bar.update(self._steps)
-
-    def _show(self, step: int) -> None:
-        if self._bar.disable:
-            return
-        values = np.array(self._losses[step])
-        error = f" +- {values.std(ddof=1) / np.sqrt(len(values)):.1e}" if len(values) > 1 else ""
-        self._bar.set_postfix_str(f"loss {values.mean():.4g}{error}", refresh=False)
+        with Relay(bar) as relay:
+            return joblib.Parallel(n_jobs=workers)(joblib.delayed(run_one)(r, relay.log(r)) for r in range(replicas))
 
 
 def _settings(
