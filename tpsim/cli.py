@@ -19,6 +19,7 @@ from .errors import Notice, RunStopped, TpsimError
 if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most errors come at once
     import xarray as xr
 
+    from .config import Config
     from .job import Job
 
 OK, BAD_INPUT, STOPPED, INTERRUPTED = 0, 2, 3, 130
@@ -84,16 +85,19 @@ class _Version(argparse.Action):
 
 def plan(arguments: argparse.Namespace) -> int:
     """`tpsim plan`: the plan with its prediction, and the conventions."""
-    _announce(_job(arguments))
+    from . import config
+
+    _announce(_prepare(config.read(arguments.config, arguments.set)))
     return OK
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`tpsim run`: plan, conventions, simulation, table, files."""
-    from . import output
+    from . import config, output
 
+    read = config.read(arguments.config, arguments.set)
     folder = output.choose(arguments.output, arguments.force)
-    job = _job(arguments)
+    job = _prepare(read)
     if not arguments.quiet:
         _announce(job)
     start, stopped = time.perf_counter(), None
@@ -114,11 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _job(arguments: argparse.Namespace) -> Job:
-    from . import config
-
-    read = config.read(arguments.config, arguments.set)
-    from . import job  # the engine, only for a configuration that is well formed
+def _prepare(read: Config) -> Job:
+    from . import job  # brings the engine, for a configuration that is well formed
 
     return job.prepare(read)
 

@@ -11,8 +11,10 @@ import joblib
 import xarray as xr
 
 from . import data, run
+from .activations import ACTIVATIONS
 from .config import Config, NetworkTable, SimulationTable, StepSchedule, TrainingTable
 from .errors import InputError
+from .losses import LOSSES
 from .mlp import Settings
 from .plan import available_bytes, check_memory, memory_bytes
 from .problem import Network, Problem, Training, positive_int
@@ -71,6 +73,7 @@ def prepare(config: Config, pictures: bool = True) -> Job:
     ResourceError
         The lower bound of the memory does not fit.
     """
+    _check_names(config)
     with named("network"):
         network = Network(**asdict(config.network))
     with named("training"):
@@ -117,6 +120,16 @@ def named(section: str) -> Iterator[None]:
         if error.field.startswith(f"{section}."):
             raise
         raise InputError(f"{section}.{error.field}", error.value, error.allowed) from None
+
+
+def _check_names(config: Config) -> None:
+    """A file can name what is built in; a user's own functions need Python."""
+    for field, value, known in (
+        ("network.activation", config.network.activation, ACTIVATIONS),
+        ("training.loss", config.training.loss, LOSSES),
+    ):
+        if value not in known:
+            raise InputError(field, value, f"one of {', '.join(sorted(known))}")
 
 
 def _training(table: TrainingTable) -> Training:

@@ -9,11 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 from .errors import FileError, InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 DEFAULT = "tpsim-output"
 POOLED = 4096  # particles per density, all replicas together, that a result keeps when only the pictures need them
@@ -45,8 +46,10 @@ def choose(output: str | None, force: bool = False) -> Path:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError("--output", str(folder), f"a folder that can be written ({place} cannot)")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".tpsim-", dir=place))  # better to know before a long run
+    except OSError:
+        raise InputError("--output", str(folder), f"a folder that can be written: {place} cannot") from None
     return folder
 
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from .tiles import TILE
 
@@ -52,6 +51,8 @@ class NormalSource:
         return out
 
     def _sobol_points(self) -> Array:
+        from scipy.stats import qmc  # half a second to import, for those who use it
+
         sequence = qmc.Sobol(SOBOL_DIMENSIONS, scramble=True, rng=_generator((*self.root, _SOBOL_STREAM)))
         u = sequence.random_base2(round(math.log2(self.particles)))
         # the points are multiples of 2^-30: half a step keeps them off 0, where the normal quantile is infinite
