@@ -11,8 +11,9 @@ networks have the same variables and draw the same way; a variable that is missi
 
 from .curves import loss, outputs, probe_error, probes
 from .diagnostics import feature_change, ranks, residuals
+from .eigenvalues import spectra, spectra_figure
 from .files import missing, save_all
-from .matrices import kernels, kernels_figure, spectra, spectra_figure
+from .matrices import kernels, kernels_figure
 from .particles import densities, densities_figure
 
 __all__ = [

@@ -8,10 +8,21 @@ import numpy as np
 import xarray as xr
 
 from .read import MAX_CLASSES, Band, band, classes, require, setting
-from .style import BLUE, GREY, NAMED, VERMILLION, band_key, curve, finish, line_key, panel, scale_values
+from .style import (
+    BLUE,
+    GREY,
+    NAMED,
+    VERMILLION,
+    band_key,
+    compress,
+    curve,
+    finish_curves,
+    line_key,
+    panel,
+    scale_values,
+)
 
 Array = np.ndarray
-STEP = "training step $t$"
 
 
 def loss(run: xr.Dataset, ax: Any = None) -> Any:
@@ -27,7 +38,8 @@ def loss(run: xr.Dataset, ax: Any = None) -> Any:
     with panel(ax) as ax:
         curve(ax, run["step"].values, values, BLUE)
         scale_values(ax, values.mean)
-        finish(ax, "Training loss", STEP, "loss", [line_key(BLUE, "mean"), band_key(values.replicas)])
+        keys = [line_key(BLUE, "mean"), band_key(values.replicas)]
+        finish_curves(ax, run["step"].values, "Training loss", "loss", keys)
     return ax
 
 
@@ -44,8 +56,9 @@ def outputs(run: xr.Dataset, ax: Any = None) -> Any:
     require(run, "f", "targets")
     values, targets = band(run["f"].transpose("replica", "step", "sample")), run["targets"].values
     with panel(ax) as ax:
-        keys = _by_target(ax, run["step"].values, values, targets)
-        finish(ax, f"Outputs on the {len(targets)} training samples", STEP, r"$f_t(\xi_i)$", keys)
+        keys = _by_target(ax, run["step"].values, values, targets, aimed_at=not _logistic(run))
+        count = f"{len(targets)} training samples" if len(targets) > 1 else "training sample"
+        finish_curves(ax, run["step"].values, f"Outputs on the {count}", r"$f_t(\xi_i)$", keys)
     return ax
 
 
@@ -61,8 +74,9 @@ def probes(run: xr.Dataset, ax: Any = None) -> Any:
     values = band(run["f_probe"].transpose("replica", "probe_step", "probe"))
     targets = run["probe_targets"].values if "probe_targets" in run else None
     with panel(ax) as ax:
-        keys = _by_target(ax, run["probe_step"].values, values, targets)
-        finish(ax, f"Outputs on {values.mean.shape[1]} probes (never trained on)", STEP, r"$f_t(\xi_*)$", keys)
+        keys = _by_target(ax, run["probe_step"].values, values, targets, aimed_at=not _logistic(run))
+        title = f"Outputs on {_probes(values.mean.shape[1])} (never trained on)"
+        finish_curves(ax, run["probe_step"].values, title, r"$f_t(\xi_*)$", keys)
     return ax
 
 
@@ -79,36 +93,45 @@ def probe_error(run: xr.Dataset, ax: Any = None) -> Any:
     """
     require(run, "f_probe", "probe_targets")
     steps, y = run["probe_step"].values, run["probe_targets"]
-    f = run["f_probe"].where(np.isfinite(run["f_probe"]))
-    keys, drawn = [], []
+    f = run["f_probe"].where(np.isfinite(run["f_probe"])).transpose("replica", "probe_step", "probe")
+    keys, largest = [], 0.0
     with panel(ax) as ax:
-        if setting(run, "training", "loss") != "logistic":
+        if not _logistic(run):
             with np.errstate(over="ignore"):
-                squared = band(((f - y) ** 2).mean("probe", skipna=False).transpose("replica", "probe_step"))
+                squared = band(((f - y) ** 2).mean("probe", skipna=False))
             curve(ax, steps, squared, BLUE)
             keys.append(line_key(BLUE, "mean of $(f-y)^2$"))
-            drawn.append(squared.mean)
+            largest = float(np.nanmax(squared.mean, initial=0.0))
         if np.isin(y.values, (-1.0, 1.0)).all():
-            wrong = 0.5 * (1.0 - np.sign(f * y)).mean("probe", skipna=False)
-            share = band(wrong.transpose("replica", "probe_step"))
-            curve(ax, steps, share, VERMILLION, linestyle="--")
+            agreement = xr.apply_ufunc(np.sign, f * y).mean("probe", skipna=False)
+            curve(ax, steps, band(0.5 - 0.5 * agreement), VERMILLION, linestyle="--")
             keys.append(line_key(VERMILLION, "share of wrong signs", linestyle="--"))
-            drawn.append(share.mean)
-        if drawn and np.nanmax(np.concatenate(drawn), initial=0.0) < 10:
-            ax.set_ylim(bottom=0.0)
-        finish(ax, f"Test error on {y.size} probes", STEP, "error", [*keys, band_key(run.sizes["replica"])])
+        compress(ax, largest)
+        ax.set_ylim(bottom=-0.02 * min(ax.get_ylim()[1], 1.0))
+        keys.append(band_key(run.sizes["replica"]))
+        finish_curves(ax, steps, f"Test error on {_probes(y.size)}", "error", keys)
     return ax
 
 
-def _by_target(ax: Any, steps: Array, values: Band, targets: Array | None) -> list[tuple[Any, str]]:
+def _probes(count: int) -> str:
+    return f"{count} probes" if count > 1 else "one probe"
+
+
+def _logistic(run: xr.Dataset) -> bool:
+    """Whether outputs grow past their targets +-1 by design."""
+    return setting(run, "training", "loss") == "logistic"
+
+
+def _by_target(ax: Any, steps: Array, values: Band, targets: Array | None, aimed_at: bool) -> list[tuple[Any, str]]:
     """Draw one curve per sample in the colour of its target; return the legend entries."""
     count = values.mean.shape[1]
     opacity = float(np.clip((12 / count) ** 0.5, 0.25, 1.0))
     palette, keys = _colours(ax, targets, count)
     for i in range(count):
         curve(ax, steps, values.at(slice(None), i), palette[i], opacity, linewidth=1.0 if count <= 12 else 0.7)
-    if targets is not None:
-        keys += _targets(ax, steps, values, targets, palette)
+    if targets is not None and aimed_at:
+        keys += _targets(ax, steps, targets, palette)
+    compress(ax, float(np.nanmax(np.abs(values.mean), initial=0.0)), 1.0 if targets is None else _reach(targets))
     return [*keys, band_key(values.replicas)]
 
 
@@ -131,18 +154,16 @@ def _colours(ax: Any, targets: Array | None, count: int) -> tuple[list[Any], lis
     return [tuple(c) for c in scale.to_rgba(targets)], []
 
 
-def _targets(ax: Any, steps: Array, values: Band, targets: Array, palette: list[Any]) -> list[tuple[Any, str]]:
-    """Mark the targets, and choose a scale that shows them beside outputs that may have diverged."""
+def _targets(ax: Any, steps: Array, targets: Array, palette: list[Any]) -> list[tuple[Any, str]]:
+    """Mark the targets: dashed lines, or marks at the last step where there are many distinct ones."""
     groups = classes(targets)
     if len(groups) <= MAX_CLASSES:
         for y, who in groups:
             ax.axhline(y, color=palette[who[0]], linestyle="--", linewidth=0.8, zorder=0.5)
-        keys = [line_key(GREY, "targets", linestyle="--", linewidth=0.8)]
-    else:
-        ax.scatter(np.full(len(targets), steps[-1]), targets, c=palette, s=8, marker="_", zorder=3)
-        keys = [line_key(GREY, "targets", linestyle="none", marker="_")]
-    largest = float(np.nanmax(np.abs(values.mean), initial=0.0))
-    reach = max(1.0, float(np.abs(targets).max()))
-    if largest > 50 * reach:
-        ax.set_yscale("symlog", linthresh=2 * reach)
-    return keys
+        return [line_key(GREY, "targets", linestyle="--", linewidth=0.8)]
+    ax.scatter(np.full(len(targets), steps[-1]), targets, c=palette, s=14, marker="_", zorder=3)
+    return [line_key(GREY, "targets", linestyle="none", marker="_")]
+
+
+def _reach(targets: Array) -> float:
+    return max(1.0, float(np.abs(targets).max()))

@@ -13,7 +13,8 @@ import xarray as xr
 from ..errors import FileError, InputError
 from .curves import loss, outputs, probe_error, probes
 from .diagnostics import feature_change, ranks, residuals
-from .matrices import kernels_figure, spectra_figure
+from .eigenvalues import spectra_figure
+from .matrices import kernels_figure
 from .particles import densities_figure
 from .read import require, require_hidden
 from .style import COLUMN, STYLE

@@ -10,8 +10,8 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 
 from ..errors import InputError
-from .read import classes, first_and_last, layer_of, require, some_layers
-from .style import BLUE, GREY, PAGE, finish, line_key, page, panel
+from .read import classes, first_and_last, layer_of, layers_of, require
+from .style import BLUE, GREY, finish, finish_page, line_key, page, page_width, panel
 
 Array = np.ndarray
 CELLS = 512
@@ -32,42 +32,38 @@ def densities(run: xr.Dataset, layer: int | None = None, sample: int = 0, ax: An
     InputError
         A run without snapshots, or an unknown layer or sample.
     """
-    require(run, "Z_h")
+    require(run, "Z_h", "targets")
     layer = layer_of(run, layer)
     if sample not in range(run.sizes["sample"]):
         raise InputError("sample", sample, f"0..{run.sizes['sample'] - 1}")
-    keys = []
     with panel(ax) as ax:
-        for step, colour in zip(first_and_last(run, "snapshot_step"), (GREY, BLUE), strict=False):
-            z = run["Z_h"].sel(layer=layer, snapshot_step=step).isel(sample=sample).values.ravel()
-            keys.append(line_key(colour, f"$t={step}$"))
-            _draw(ax, z, colour)
-        ax.set_ylim(bottom=0)
-        keys.append(line_key("black", "Gaussian", linestyle="--", linewidth=0.8))
+        keys = _draw(ax, run["Z_h"].sel(layer=layer).isel(sample=sample))
         y = float(run["targets"].values[sample])
-        finish(
-            ax,
-            f"Density of $Z^{{h^{{{layer}}}}}$ ($y={y:+g}$)",
-            f"$Z^{{h^{{{layer}}}}}(\\xi_{{{sample}}})$",
-            "density",
-            keys,
-        )
+        symbol = f"Z^{{h^{{{layer}}}}}(\\xi_{{{sample}}})"
+        finish(ax, f"Density of ${symbol}$, target $y={y:+g}$", f"${symbol}$", "density", keys)
     return ax
 
 
 def densities_figure(run: xr.Dataset, layers: Sequence[int] | None = None, figure: Any = None) -> Any:
-    """Draw `densities` per layer (columns) of one sample with the lowest and one with the highest target (rows)."""
+    """Draw `densities` per layer (columns) of a sample with the lowest and one with the highest target (rows).
+
+    More than four layers are thinned to four, evenly spaced, unless `layers` names them.
+    """
     require(run, "Z_h", "targets")
-    layers = [layer_of(run, l) for l in layers] if layers is not None else some_layers(run)
-    groups = classes(run["targets"].values)
-    samples = sorted({int(groups[0][1][0]), int(groups[-1][1][0])})
-    with page(figure, (min(PAGE, 0.7 + 2.0 * len(layers)), 0.3 + 2.0 * len(samples))) as figure:
+    layers, targets = layers_of(run, layers), run["targets"].values
+    groups = classes(targets)
+    samples = list(dict.fromkeys((int(groups[0][1][0]), int(groups[-1][1][0]))))
+    size = (page_width(0.6 + 1.9 * len(layers)), 0.7 + 1.45 * len(samples))
+    with page(figure, size) as figure:
         axes = figure.subplots(len(samples), len(layers), squeeze=False)
         for row, sample in zip(axes, samples, strict=True):
             for ax, layer in zip(row, layers, strict=True):
-                densities(run, layer, sample, ax)
+                keys = _draw(ax, run["Z_h"].sel(layer=layer).isel(sample=sample))
+                name = f"layer {layer}, $\\xi_{{{sample}}}$ ($y={targets[sample]:+g}$)"
+                finish(ax, name, "" if sample != samples[-1] else f"$Z^{{h^{{{layer}}}}}$", "density")
                 if layer != layers[0]:
                     ax.set_ylabel("")
+        finish_page(figure, "Densities of $Z^{h^l}$, before and after training", keys)
     return figure
 
 
@@ -83,18 +79,20 @@ def density(z: Array, cells: int = CELLS) -> tuple[Array, Array]:
     return 0.5 * (edges[1:] + edges[:-1]), gaussian_filter1d(counts, width / (edges[1] - edges[0]), mode="constant")
 
 
-def _draw(ax: Any, z: Array, colour: Any) -> None:
-    mean, std = float(z.mean()), float(z.std())
-    if not std > 1e-12 * max(abs(mean), 1e-300):  # a point mass (a zero input), or not finite: no density
-        ax.axvline(mean, color=colour)
-        return
-    grid, height = density(z)
-    ax.plot(grid, height, color=colour)
-    ax.fill_between(grid, height, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(
-        grid,
-        np.exp(-0.5 * ((grid - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi)),
-        color=colour,
-        linestyle="--",
-        linewidth=0.8,
-    )
+def _draw(ax: Any, values: xr.DataArray) -> list[tuple[Any, str]]:
+    """Draw the densities of (replica, snapshot_step, particle) before and after; return the legend entries."""
+    keys = []
+    for step, colour in zip(first_and_last(values, "snapshot_step"), (GREY, BLUE), strict=False):
+        z = values.sel(snapshot_step=step).values.ravel()
+        keys.append(line_key(colour, f"$t={step}$"))
+        mean, std = float(z.mean()), float(z.std())
+        if not std > 1e-12 * abs(mean):  # a point mass (a zero input): no density
+            ax.axvline(mean, color=colour)
+            continue
+        grid, height = density(z)
+        ax.plot(grid, height, color=colour)
+        ax.fill_between(grid, height, color=colour, alpha=0.15, linewidth=0)
+        gaussian = np.exp(-0.5 * ((grid - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
+        ax.plot(grid, gaussian, color=colour, linestyle="--", linewidth=0.8)
+    ax.set_ylim(bottom=0)
+    return [*keys, line_key("black", "Gaussian of the same mean and variance", linestyle="--", linewidth=0.8)]

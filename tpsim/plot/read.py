@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ HOW = {
     "probe_targets": "a Problem with probe_targets",
     "Z_h": "simulate(..., snapshots=(0, T))",
 }
+KERNELS = {"h": "Z^{h^{%s}}", "x": "Z^{x^{%s}}", "dh": r"Z^{\mathrm{d}h^{%s}}"}  # which: symbol at a layer
 MAX_CLASSES = 6  # with more distinct targets the colour is a scale and no longer a name
 MAX_PANELS = 4  # layers side by side in print
 
@@ -91,17 +93,27 @@ def step_of(run: xr.Dataset, step: int | None, dim: str = "step") -> int:
     return int(step)
 
 
-def first_and_last(run: xr.Dataset, dim: str = "step") -> list[int]:
+def first_and_last(run: xr.Dataset | xr.DataArray, dim: str = "step") -> list[int]:
     """The first and the last recorded step; one entry if they are the same."""
     steps = run[dim].values
     return sorted({int(steps[0]), int(steps[-1])})
 
 
-def some_layers(run: xr.Dataset) -> list[int]:
-    """All layers, or `MAX_PANELS` evenly spaced ones, first and last included."""
-    layers = run["layer"].values
-    picked = np.linspace(0, len(layers) - 1, min(len(layers), MAX_PANELS)).round().astype(int)
-    return [int(l) for l in layers[picked]]
+def layers_of(run: xr.Dataset, layers: Sequence[int] | None) -> list[int]:
+    """`layers`, or for None all of them, thinned to `MAX_PANELS` evenly spaced ones, first and last included."""
+    if layers is not None:
+        return [layer_of(run, layer) for layer in layers]
+    everything = run["layer"].values
+    picked = np.linspace(0, len(everything) - 1, min(len(everything), MAX_PANELS)).round().astype(int)
+    return [int(layer) for layer in everything[picked]]
+
+
+def kernel_of(run: xr.Dataset, which: str) -> xr.DataArray:
+    """The kernel of h, x or dh (replica, step, layer, sample, sample2)."""
+    if which not in KERNELS:
+        raise InputError("which", which, f"one of {sorted(KERNELS)}")
+    require(run, f"kernel_{which}", "targets")
+    return run[f"kernel_{which}"]
 
 
 def classes(targets: Array) -> list[tuple[float, Array]]:

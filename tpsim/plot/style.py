@@ -14,7 +14,7 @@ Array = np.ndarray
 
 COLUMN = (3.4, 2.6)  # inches: one column of print
 PAGE = 6.9  # inches: the full width of the text
-STYLE = {
+STYLE: Any = {
     "font.size": 8.0,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
@@ -39,6 +39,16 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", 
 NAMED = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 GREY = "#767676"
 SHADE = 0.22  # opacity of a band
+LEGEND: dict[str, Any] = {
+    "borderaxespad": 0.2, "borderpad": 0.1, "handlelength": 1.7, "handletextpad": 0.5, "columnspacing": 1.1,
+    "labelspacing": 0.25,
+}  # fmt: skip
+Keys = Sequence[tuple[Any, str]]
+
+
+def page_width(inches: float) -> float:
+    """`inches`, but at least a column and at most the text."""
+    return min(max(inches, COLUMN[0]), PAGE)
 
 
 @contextmanager
@@ -87,13 +97,16 @@ def curve(ax: Any, x: Array, values: Band, colour: Any, opacity: float = 1.0, **
     return drawn
 
 
-def band_key(replicas: int) -> tuple[Any, str]:
-    """Legend entry that says what the bands are."""
+def band_key(replicas: int, bars: bool = False) -> tuple[Any, str]:
+    """Legend entry that says what the bands, or bars, are."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     if replicas < 2:
         return Line2D([], [], linestyle="none"), "one replica: no error band"
+    if bars:
+        bar = Line2D([], [], color=GREY, linestyle="none", marker="|", markersize=7)
+        return bar, f"$\\pm$2 s.e. of {replicas} replicas"
     return Patch(color=GREY, alpha=2 * SHADE, linewidth=0), f"$\\pm$2 s.e. of {replicas} replicas"
 
 
@@ -104,49 +117,74 @@ def line_key(colour: Any, label: str, **line: Any) -> tuple[Any, str]:
     return Line2D([], [], color=colour, **line), label
 
 
-def finish(ax: Any, title: str, x: str, y: str, keys: Sequence[tuple[Any, str]] = ()) -> None:
+def finish(ax: Any, title: str, x: str, y: str, keys: Keys = ()) -> None:
     """Title, axis labels, and the legend in a strip between title and axes, where it covers no data."""
     import matplotlib as mpl
 
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    size = mpl.rcParams["legend.fontsize"]
     rows = 0
     if keys:
-        widest = max(_length(label) for _, label in keys)
-        points = ax.get_window_extent().width / ax.figure.dpi * 72
-        columns = int(np.clip(points // (0.52 * size * widest + 3.2 * size), 1, len(keys)))
-        rows = -(-len(keys) // columns)
-        ax.legend(
-            [handle for handle, _ in keys], [label for _, label in keys], ncols=columns, loc="lower left",
-            bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2, borderpad=0.1, handlelength=1.7, handletextpad=0.5,
-            columnspacing=1.0, labelspacing=0.25,
-        )  # fmt: skip
-    ax.set_title(title, pad=4 + rows * size * 1.42)
+        columns, rows = _columns(keys, 1.06 * ax.get_window_extent().width / ax.figure.dpi * 72)
+        ax.legend(*zip(*keys, strict=True), ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0), **LEGEND)
+    ax.set_title(title, pad=4 + rows * mpl.rcParams["legend.fontsize"] * 1.4)
+    if ax.get_yscale() == "linear" and not 1e-3 <= max(map(abs, ax.get_ylim())) < 1e4:
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # no common factor in a corner
     ax.tick_params(labelsize=mpl.rcParams["xtick.labelsize"], width=0.6, length=2.5)
 
 
-def _length(label: str) -> int:
-    """Printed length of a label, in characters, mathematics included approximately."""
-    return len(label) - 0.7 * label.count("\\") * 4 - 2 * label.count("$") // 2 if "$" in label else len(label)
+def finish_page(figure: Any, title: str, keys: Keys = ()) -> None:
+    """Title of a figure of several panels, and one legend for all of them below."""
+    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=STYLE["axes.titlesize"])
+    if keys:
+        columns, _ = _columns(keys, 0.95 * figure.get_size_inches()[0] * 72)
+        figure.legend(*zip(*keys, strict=True), ncols=columns, loc="outside lower center", **LEGEND)
 
 
-def scale_values(ax: Any, values: Array) -> str:
+def _columns(keys: Keys, points: float) -> tuple[int, int]:
+    """Most columns, and their rows, with which a legend is at most `points` wide."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    size = STYLE["legend.fontsize"]
+    font = FontProperties(size=size)
+    widths = [text_to_path.get_text_width_height_descent(label, font, "$" in label)[0] for _, label in keys]
+    extra = size * (LEGEND["handlelength"] + LEGEND["handletextpad"] + LEGEND["columnspacing"])
+    for columns in range(len(keys), 0, -1):
+        parts = np.array_split(widths, columns)
+        if columns == 1 or sum(part.max() + extra for part in parts) <= points:
+            return columns, max(len(part) for part in parts)
+    raise AssertionError("one column always fits")
+
+
+def finish_curves(ax: Any, steps: Array, title: str, y: str, keys: Keys) -> None:
+    """`finish` for trajectories."""
+    whole_numbers(ax, steps)
+    finish(ax, title, "training step $t$", y, keys)
+
+
+def whole_numbers(ax: Any, values: Array) -> None:
+    """Ticks of x at whole numbers; at the only value there is when there is no other."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True) if len(values) > 1 else FixedLocator(list(values)))
+
+
+def compress(ax: Any, largest: float, reach: float = 1.0) -> None:
+    """Make y logarithmic outside +-2 `reach` where something grew past ten times that, as diverging runs do."""
+    if largest > 20 * reach:
+        ax.set_yscale("symlog", linthresh=2 * reach)
+
+
+def scale_values(ax: Any, values: Array) -> None:
     """Choose and set the scale of y: log where all values are positive and span more than a factor of four.
 
-    Zeros among positive values leave the picture at its lower edge; with negative values, or none positive, or a
-    nearly constant quantity, the scale is linear (symlog past three decades).
+    Zeros among positive values leave the picture at its lower edge. Otherwise the scale is linear, or compressed.
     """
     finite = values[np.isfinite(values)]
     positive = finite[finite > 0]
     if positive.size == 0 or (finite < 0).any():
-        size = np.abs(finite[finite != 0])
-        if size.size and size.max() > 1e3 * size.min() and size.max() > 1e3:
-            ax.set_yscale("symlog", linthresh=max(float(np.median(size)), 1.0))
-            return "symlog"
-        return "linear"
-    if positive.max() < 4 * positive.min() and positive.size == finite.size:
-        return "linear"
-    ax.set_yscale("log", nonpositive="clip")
-    ax.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
-    return "log"
+        compress(ax, float(np.abs(finite).max(initial=0.0)))
+    elif positive.size < finite.size or positive.max() >= 4 * positive.min():
+        ax.set_yscale("log", nonpositive="clip")
+        ax.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
