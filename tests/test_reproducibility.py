@@ -1,5 +1,9 @@
 """Same seed, same configuration: bit-identical results for any threads and workers. Oracle: bitwise identity."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -44,6 +48,23 @@ def test_results_do_not_depend_on_workers():
     runs = [simulate(PROBLEM, network, TRAINING, 512, 5, workers=w) for w in (1, 2, 3)]
     identical(runs[0], runs[1])
     identical(runs[0], runs[2])
+
+
+def test_workers_may_have_more_than_one_thread():
+    """In a process of its own: the suite's NUMBA_NUM_THREADS would hide what worker processes are given."""
+    script = (
+        "import numpy as np; from tpsim import *\n"
+        "problem = Problem(np.eye(2) + 0.1, [1.0, -1.0])\n"
+        "if __name__ == '__main__':\n"
+        "    print(simulate(problem, Network(2), Training(2), 2048, 2, workers=2, threads=2).f.shape)\n"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    cores = subprocess.run([sys.executable, "-c", "import numba; print(numba.config.NUMBA_NUM_THREADS)"], env=free,
+                           capture_output=True, text=True, check=True)  # fmt: skip
+    if int(cores.stdout) < 2:
+        script = script.replace("threads=2", "threads=1")
+    done = subprocess.run([sys.executable, "-c", script], env=free, capture_output=True, text=True)
+    assert done.stdout == "(2, 3, 2)\n", done.stderr
 
 
 def test_replicas_and_seeds_are_independent_streams():

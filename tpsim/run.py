@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -241,7 +240,8 @@ def _run_all(run_one: _Runner, replicas: int, workers: int, progress: Progress, 
     with Bar(progress, replicas, steps + 1) as bar:
         if workers == 1:
             return [run_one(r, functools.partial(bar.step, r)) for r in range(replicas)]
-        with Relay(bar) as relay:
+        threads = joblib.parallel_config(backend="loky", inner_max_num_threads=run_one.threads)
+        with threads, Relay(bar) as relay:
             return joblib.Parallel(n_jobs=workers)(joblib.delayed(run_one)(r, relay.log(r)) for r in range(replicas))
 
 
@@ -306,7 +306,7 @@ def _check_room(problem: Problem, training: Training, settings: Settings) -> Non
 def _threads(threads: int | None, workers: int, particles: int) -> int:
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
-        return max(1, min(available, (os.cpu_count() or 1) // workers, particles // TILE))
+        return max(1, min(available, joblib.cpu_count() // workers, particles // TILE))
     if positive_int("threads", threads) > available:
         raise InputError("threads", threads, f"at most NUMBA_NUM_THREADS = {available}")
     return threads
