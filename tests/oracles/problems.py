@@ -27,5 +27,5 @@ def mean_field_case(activation: str, minibatch: bool) -> tuple[Problem, Network,
 def one_step_case(activation: str, m: int) -> tuple[Problem, Network, Training, tuple[int, int, int, int]]:
     """L = 2, one step that moves f by up to .85, unequal scales and rates; and the nodes for `one_step`."""
     network = Network(2, activation, [1.2, 1.3, 1.1])
-    sizes = (64, 64, 48, 16) if m == 1 else (24, 36, 32, 8)
+    sizes = (64, 64, 48, 16) if m == 1 else (28, 44, 28, 6)
     return problem_of(m, size=1.5), network, Training(1, [0.4, 0.3, 0.35], reduction="mean"), sizes
