@@ -1,6 +1,6 @@
 """Statements of the paper that hold only in the form docs/algorithm.md gives. Oracle: exact linear dependence.
 
-The misprinted recursions (item 4, (B.8)) are the wrong engines of tests/test_wrong_engines.py.
+Which form of the recursion (item 4, (B.8)) is right is decided by finite networks, in tests/test_wrong_engines.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import pytest
 from scipy.special import expit
 from sklearn.datasets import load_digits
 
-from tpsim import Network, Problem, Training, simulate
+from tpsim import Network, Problem, Training, simulate, standard_error
 from tpsim.assumption import check_assumption
+from tpsim.reference import simulate_reference
 
 Array = np.ndarray
 ROUNDING = 1e-12  # of a Gram matrix of a few samples, relative to its largest eigenvalue: 1e-15 per operation
@@ -61,6 +62,21 @@ def test_share_of_digit_subsets_with_ties():
     error = np.sqrt(printed * (1 - printed) / len(reports))
     print(f"Assumption 4.1 fails on {printed:.3f} +- {error:.3f} of the subsets as printed, on {needed:.3f} as needed")
     assert 5 * error < printed <= needed
+
+
+@pytest.mark.parametrize("mistake", ["item4_as_printed", "s_equals_t_dropped"])
+def test_the_printed_recursions_part_at_the_second_step(mistake):
+    """Paired replicas: f_1 is the same, f_2 is not. Critical |t_15| 8: false alarm 1e-5 over 12 comparisons.
+
+    At step 0 the missing response of (B.8) is zero in the limit and of size M^-1/2 on particles, so f_1 is equal in mean.
+    """
+    problem = Problem([[1.0, 0.0], [0.5, 1.0], [-0.3, 0.8]], [1.0, -1.0, 0.5])
+    arguments = problem, Network(2, "tanh", 1.3), Training(2, 0.4)
+    right, wrong = (simulate_reference(*arguments, 1024, 16, mistake=m).f for m in (None, mistake))
+    off, error = (wrong - right).mean("replica").values, standard_error(wrong - right).values
+    print(f"f_2 {right.mean('replica').values[2].round(4)}, {mistake}: {off[2].round(4)} +- {error[2].round(4)} off")
+    assert (np.abs(off[:2]) <= 8 * error[:2]).all()
+    assert (np.abs(off[2]) > 8 * error[2]).any()
 
 
 def test_the_product_of_proposition_d2():
