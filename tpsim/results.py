@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +182,12 @@ def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # mkstemp's would be the owner's only
         try:
             run.to_netcdf(temporary, engine="h5netcdf", encoding=_encoding(run))
             os.replace(temporary, path)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error}") from error
     return path
