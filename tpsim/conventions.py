@@ -40,7 +40,7 @@ def conventions(network: Network, training: Training) -> list[Layer]:
         W^l       N(0, s_l^2 / n)         rate eta_l          l = 2..L
         W^{L+1}   N(0, s_{L+1}^2 / n^2)   rate eta_{L+1} / n
 
-    Source: Chen et al. 2025, Table 2 (muP). Plain SGD: W -= rate * dLoss/dW.
+    Plain SGD: W -= rate * dLoss/dW. Source: Chen et al. 2025, App. B, items 1-2.
     """
     L = network.depth
     first, last = (training.rates(step, L) for step in (0, max(training.steps - 1, 0)))

@@ -4,7 +4,8 @@ Ranks hardly depend on the number of particles M, and the cost per step is propo
 
 1. a pilot of one replica with M_0 = min(M, 1024) particles (more if it runs out of room) gives the ranks at every step
    and the share of the time that each step takes; it runs all T steps, or as many as a few seconds allow, and is then
-   continued: ranks at the slope of its second half, time per step in proportion to the ranks;
+   continued: ranks as in its second half, against log t (in `width` mode, where they do not saturate, against t), and
+   time per step in proportion to the ranks;
 2. the first steps at the full M, again as many as a few seconds allow, give the price of the pilot's share.
 
 Times are processor seconds of one thread, so they are those of a machine with idle cores.
@@ -32,7 +33,7 @@ from .run import run_replica
 
 Array = np.ndarray
 PILOT = 1024  # particles
-SECONDS = 3.0  # roughly what the pilot, and the steps at full size, may take each
+SECONDS = 4.0  # roughly what the pilot, and the steps at full size, may take each
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,14 @@ class Trial:
         """Everything, the probes included."""
         return float(self.clock[-1] + self.replay)
 
-    @property
-    def growth(self) -> Array:
-        """(L - 1, 2) growth of p and q per step over the second half."""
+    def ranks_at(self, step: int, linear: bool) -> Array:
+        """(L - 1, 2) p and q at a later step: linear, or logarithmic, in the number of steps since the second half."""
         half = int(np.searchsorted(self.recorded, self.recorded[-1] / 2))
-        return (self.ranks[-1] - self.ranks[half]) / max(int(self.recorded[-1] - self.recorded[half]), 1)
+        start, end = int(self.recorded[half]) + 1, int(self.recorded[-1]) + 1
+        if step < end or start == end:
+            return self.ranks[-1]
+        progress = (step + 1 - end) / (end - start) if linear else np.log((step + 1) / end) / np.log(end / start)
+        return self.ranks[-1] + progress * (self.ranks[-1] - self.ranks[half])
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ def predict(job: Job, budget: float = SECONDS) -> Prediction:
     M, m, T = job.settings.particles, job.problem.samples, job.training.steps
     left = T - pilot.steps if pilot.full or not pilot.stopped else 0
     limit = min(M, job.settings.max_rank or M, m * (T + 1))
-    ranks = np.minimum(pilot.ranks[-1] + pilot.growth * left, limit).round().astype(int)
+    later = pilot.ranks_at(pilot.steps + left, linear=job.settings.noise == "width")
+    ranks = np.minimum(later, limit).round().astype(int)
     mean = int(np.ceil(ranks.mean())) if ranks.size else 0
     rounds = -(-job.replicas // job.workers)
     return Prediction(
@@ -134,11 +139,11 @@ def _pilot(job: Job, budget: float) -> Trial:
         most = job.training.steps
         if job.settings.noise == "width":  # its ranks grow until they meet M, here that of the pilot
             most = min(most, max(particles // (2 * job.problem.samples), 1))
-        trial = _trial(job, particles, min(steps, most))
-        in_time = 4 * trial.clock[-1] < budget
-        if trial.full and particles < job.settings.particles and in_time:
+        steps = min(steps, most)
+        trial = _trial(job, particles, steps)
+        if trial.full and particles < job.settings.particles and 4 * trial.seconds < budget:
             particles = min(2 * particles, job.settings.particles)
-        elif trial.stopped or steps >= most or not in_time:
+        elif trial.stopped or steps == most or min(4, most / steps) * trial.seconds > budget:
             return trial
         else:
             steps *= 4
