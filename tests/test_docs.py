@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), namespace)
 
 
+def test_the_picture_of_the_readme_can_be_drawn():
+    run = simulate(Problem([[1.0, 0.2], [0.3, -0.8]], [1.0, -1.0]), Network(2), Training(4), 64, 2, progress=False)
+    script = runpy.run_path(str(ROOT / "docs/images/demo.py"))
+    assert len(script["figure"](run).axes) == 4
+
+
 @page
 def test_paths_exist(page):
     text = page.read_text()
@@ -80,7 +87,7 @@ def test_make_targets_exist(page):
 
 @page
 def test_formulas_are_closed(page):
-    """Every $ has a partner in its paragraph, and every brace inside a formula too; no | that would end a table cell."""
+    """Every $ has a partner in its paragraph, every brace one in its formula; no | in a formula ends a table cell."""
     text = prose(page)
     for paragraph in re.split(r"\n\s*\n|\n(?=[|\-])", text):
         assert paragraph.count("$") % 2 == 0, paragraph

@@ -68,7 +68,7 @@ def test_share_of_digit_subsets_with_ties():
 def test_the_printed_recursions_part_at_the_second_step(mistake):
     """Paired replicas: f_1 is the same, f_2 is not. Critical |t_15| 8: false alarm 1e-5 over 12 comparisons.
 
-    At step 0 the missing response of (B.8) is zero in the limit and of size M^-1/2 on particles, so f_1 is equal in mean.
+    At step 0 the missing response of (B.8) is zero in the limit, of size M^-1/2 on particles: f_1 is equal in mean.
     """
     problem = Problem([[1.0, 0.0], [0.5, 1.0], [-0.3, 0.8]], [1.0, -1.0, 0.5])
     arguments = problem, Network(2, "tanh", 1.3), Training(2, 0.4)
