@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .read import MAX_CLASSES, Band, band, classes, require, setting
+from .read import MAX_CLASSES, Band, band, classes, finite, require, setting
 from .style import (
     BLUE,
     GREY,
@@ -93,12 +93,11 @@ def probe_error(run: xr.Dataset, ax: Any = None) -> Any:
     """
     require(run, "f_probe", "probe_targets")
     steps, y = run["probe_step"].values, run["probe_targets"]
-    f = run["f_probe"].where(np.isfinite(run["f_probe"])).transpose("replica", "probe_step", "probe")
+    f = finite(run["f_probe"]).transpose("replica", "probe_step", "probe")
     keys, largest = [], 0.0
     with panel(ax) as ax:
         if not _logistic(run):
-            with np.errstate(over="ignore"):
-                squared = band(((f - y) ** 2).mean("probe", skipna=False))
+            squared = band(((f - y) ** 2).mean("probe", skipna=False))
             curve(ax, steps, squared, BLUE)
             keys.append(line_key(BLUE, "mean of $(f-y)^2$"))
             largest = float(np.nanmax(squared.mean, initial=0.0))
@@ -144,7 +143,7 @@ def _colours(ax: Any, targets: Array | None, count: int) -> tuple[list[Any], lis
     groups = classes(targets)
     if len(groups) <= MAX_CLASSES:
         colour = {y: NAMED[k] for k, (y, _) in enumerate(groups)}
-        keys = [line_key(colour[y], f"$y={y:+g}$ ({len(who)})") for y, who in groups]
+        keys = [line_key(colour[y], f"$y={y:+.3g}$ ({len(who)})") for y, who in groups]
         return [colour[float(y)] for y in targets], keys
     norm = mpl.colors.Normalize(targets.min(), targets.max())
     scale = mpl.cm.ScalarMappable(norm, "viridis")

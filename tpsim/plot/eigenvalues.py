@@ -107,7 +107,7 @@ def _draw(ax: Any, kernel: xr.DataArray, tolerance: float | None) -> list[tuple[
     shown = np.concatenate(drawn)
     shown = shown[shown > 0]  # NaN excluded
     if shown.size:
-        ax.set_yscale("log", nonpositive="clip")
         ax.set_ylim(shown.min() / 3, shown.max() * 3)
+        ax.set_yscale("log", nonpositive="clip")
     whole_numbers(ax, index)
     return [*keys, band_key(kernel.sizes["replica"], bars=index.size <= FEW)]

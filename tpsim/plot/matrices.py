@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .read import KERNELS, MAX_CLASSES, classes, first_and_last, kernel_of, layer_of, layers_of, step_of
-from .style import finish_page, page, page_width, panel
+from .style import PAGE, finish_page, page, panel
 
 Array = np.ndarray
 
@@ -59,7 +59,7 @@ def kernels_figure(run: xr.Dataset, which: str = "x", layers: Sequence[int] | No
     """
     values, layers, steps = kernel_of(run, which), layers_of(run, layers), first_and_last(run)
     limits = _limits(values.sel(layer=layers, step=steps).mean("replica").values)
-    size = (page_width(1.15 + 1.45 * len(layers)), 0.65 + 1.5 * len(steps))
+    size = (min(PAGE, 1.15 + 1.45 * len(layers)), 0.65 + 1.5 * len(steps))
     with page(figure, size) as figure:
         axes = figure.subplots(len(steps), len(layers), squeeze=False)
         for row, step in zip(axes, steps, strict=True):
@@ -103,7 +103,7 @@ def _mark_targets(ax: Any, targets: Array) -> None:
         ax.set_xlabel(r"sample $j$, by target", fontsize=7)
         ax.set_ylabel(r"sample $i$, by target", fontsize=7)
         return
-    centres, labels = [float(who.mean()) for _, who in groups], [f"$y={y:+g}$" for y, _ in groups]
+    centres, labels = [float(who.mean()) for _, who in groups], [f"$y={y:+.3g}$" for y, _ in groups]
     ax.set_xticks(centres, labels)
     ax.set_yticks(centres, labels, rotation=90, va="center")
     ax.tick_params(length=0, labelsize=7)

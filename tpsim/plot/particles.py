@@ -40,7 +40,7 @@ def densities(run: xr.Dataset, layer: int | None = None, sample: int = 0, ax: An
         keys = _draw(ax, run["Z_h"].sel(layer=layer).isel(sample=sample))
         y = float(run["targets"].values[sample])
         symbol = f"Z^{{h^{{{layer}}}}}(\\xi_{{{sample}}})"
-        finish(ax, f"Density of ${symbol}$, target $y={y:+g}$", f"${symbol}$", "density", keys)
+        finish(ax, f"Density of ${symbol}$, target $y={y:+.3g}$", f"${symbol}$", "density", keys)
     return ax
 
 
@@ -59,7 +59,7 @@ def densities_figure(run: xr.Dataset, layers: Sequence[int] | None = None, figur
         for row, sample in zip(axes, samples, strict=True):
             for ax, layer in zip(row, layers, strict=True):
                 keys = _draw(ax, run["Z_h"].sel(layer=layer).isel(sample=sample))
-                name = f"layer {layer}, $\\xi_{{{sample}}}$ ($y={targets[sample]:+g}$)"
+                name = f"layer {layer}, $\\xi_{{{sample}}}$ ($y={targets[sample]:+.3g}$)"
                 finish(ax, name, "" if sample != samples[-1] else f"$Z^{{h^{{{layer}}}}}$", "density")
                 if layer != layers[0]:
                     ax.set_ylabel("")

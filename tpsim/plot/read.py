@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InputError
-from ..results import LABELS, standard_error
+from ..results import LABELS
 
 Array = np.ndarray
 
@@ -21,6 +21,7 @@ HOW = {
     "Z_h": "simulate(..., snapshots=(0, T))",
 }
 KERNELS = {"h": "Z^{h^{%s}}", "x": "Z^{x^{%s}}", "dh": r"Z^{\mathrm{d}h^{%s}}"}  # which: symbol at a layer
+LARGEST = 1e150  # past this a square overflows, and with it every standard error
 MAX_CLASSES = 6  # with more distinct targets the colour is a scale and no longer a name
 MAX_PANELS = 4  # layers side by side in print
 
@@ -56,19 +57,19 @@ class Band:
         return Band(self.mean[index], self.low[index], self.high[index], self.replicas)
 
 
+def finite(values: xr.DataArray) -> xr.DataArray:
+    """`values` with NaN where they are infinite or past `LARGEST`: networks on their way to overflow."""
+    return values.astype(float).where(abs(values) < LARGEST)
+
+
 def band(values: xr.DataArray) -> Band:
     """Mean +- 2 s.e. over `replica`, the other dimensions in their order; NaN where a replica is not finite."""
-    finite = values.astype(float).where(np.isfinite(values))
-    with np.errstate(over="ignore", invalid="ignore"):  # a finite network on its way to overflow
-        mean = finite.mean("replica", skipna=False).values
-        error = 2.0 * (finite.pipe(standard_error).values if np.isfinite(finite).all() else _se(finite))
-    return Band(mean, mean - error, mean + error, values.sizes["replica"])
-
-
-def _se(values: xr.DataArray) -> Array:
-    if values.sizes["replica"] < 2:
-        return np.full(values.isel(replica=0).shape, np.nan)
-    return values.std("replica", ddof=1, skipna=False).values / np.sqrt(values.sizes["replica"])
+    kept = finite(values)
+    mean, error = kept.mean("replica", skipna=False).values, np.full(kept.isel(replica=0).shape, np.nan)
+    replicas = kept.sizes["replica"]
+    if replicas > 1:
+        error = 2.0 * kept.std("replica", ddof=1, skipna=False).values / np.sqrt(replicas)
+    return Band(mean, mean - error, mean + error, replicas)
 
 
 def layer_of(run: xr.Dataset, layer: int | None) -> int:

@@ -101,11 +101,13 @@ def band_key(replicas: int, bars: bool = False) -> tuple[Any, str]:
     """Legend entry that says what the bands, or bars, are."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.path import Path
 
     if replicas < 2:
         return Line2D([], [], linestyle="none"), "one replica: no error band"
     if bars:
-        bar = Line2D([], [], color=GREY, linestyle="none", marker="|", markersize=7)
+        capped = Path([(-0.35, -1), (0.35, -1), (0, -1), (0, 1), (-0.35, 1), (0.35, 1)], [1, 2, 1, 2, 1, 2])
+        bar = Line2D([], [], color=GREY, linestyle="none", marker=capped, markersize=8)
         return bar, f"$\\pm$2 s.e. of {replicas} replicas"
     return Patch(color=GREY, alpha=2 * SHADE, linewidth=0), f"$\\pm$2 s.e. of {replicas} replicas"
 
@@ -167,7 +169,8 @@ def whole_numbers(ax: Any, values: Array) -> None:
     """Ticks of x at whole numbers; at the only value there is when there is no other."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True) if len(values) > 1 else FixedLocator(list(values)))
+    whole = MaxNLocator("auto", integer=True, steps=(1, 2, 2.5, 5, 10))
+    ax.xaxis.set_major_locator(whole if len(values) > 1 else FixedLocator(list(values)))
 
 
 def compress(ax: Any, largest: float, reach: float = 1.0) -> None:
@@ -186,5 +189,5 @@ def scale_values(ax: Any, values: Array) -> None:
     if positive.size == 0 or (finite < 0).any():
         compress(ax, float(np.abs(finite).max(initial=0.0)))
     elif positive.size < finite.size or positive.max() >= 4 * positive.min():
-        ax.set_yscale("log", nonpositive="clip")
         ax.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
+        ax.set_yscale("log", nonpositive="clip")
