@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import joblib
@@ -13,22 +16,19 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from .assumption import check_assumption
-from .core import TILE, MaxRank, Noise, SpaceFull, check_noise
-from .errors import Diverged, InputError, Notice, RankError, ResourceError
-from .mlp import Settings, State, backward, forward, update
-from .plan import check_memory
+from .core import MaxRank, Noise, SpaceFull
+from .errors import Diverged, Notice, RankError
+from .mlp import State, backward, forward, update
 from .probes import replay
-from .problem import Network, Problem, Training, positive_int
+from .problem import Network, Problem, Training
 from .progress import Bar, Progress, Relay
-from .record import Recorder, Schedule
+from .record import Recorder
 from .results import assemble
+from .task import Task, prepare
 
 Array = np.ndarray
 
 DIVERGED = 1e6  # |f| past this times max(1, max |y|) is three to five steps from overflow, and never comes back
-DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
-JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
 
 
 @dataclass
@@ -115,38 +115,26 @@ def simulate(
     Error: spread of f over replicas M^-0.65..-0.9 with Sobol points, bias O(1/M); zero for the identity activation.
     Cost: O(M r m) a step for basis size r, which saturates; memory 3 M r arrays a hidden matrix.
     """
-    for value, kind in ((problem, Problem), (network, Network), (training, Training)):
-        if not isinstance(value, kind):
-            raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
-    settings = _settings(network, particles, noise, sobol, tolerance, seed, max_rank)
-    positive_int("replicas", replicas)
-    positive_int("workers", workers)
-    schedule = _schedule(problem, training, record_every, probe_every, joint_every, snapshots, parts)
-    batches = list(training.batch_indices(problem.samples))
-    for step in range(training.steps if callable(training.learning_rate) else 1):
-        training.rates(step, network.depth)  # refuse a bad schedule before any work is done
-    _check_targets(problem, training)
-    threads = _threads(threads, workers, particles)
-    _check_room(problem, training, settings)
-    check_memory(problem, network, settings, schedule, replicas, workers)
-    notices = _data_notices(problem)
+    task = prepare(
+        problem, network, training, particles=particles, replicas=replicas, noise=noise, sobol=sobol,
+        tolerance=tolerance, seed=seed, record_every=record_every, workers=workers, probe_every=probe_every,
+        joint_every=joint_every, snapshots=snapshots, parts=parts, max_rank=max_rank, threads=threads,
+    )  # fmt: skip
+    return execute(task, progress)
 
-    run_one = _Runner(problem, network, training, settings, schedule, batches, threads)
-    results = _run_all(run_one, replicas, workers, progress, training.steps)
-    return _finish(problem, network, training, settings, schedule, results, notices)
+
+def execute(task: Task, progress: Progress = None) -> xr.Dataset:
+    """Run all replicas of a checked task; see `simulate`."""
+    with Bar(progress, task.replicas, task.training.steps + 1) as bar:
+        return _finish(task, _run_all(task, bar))
 
 
 def run_replica(
-    problem: Problem,
-    network: Network,
-    training: Training,
-    settings: Settings,
-    schedule: Schedule,
-    batches: list[Array],
-    replica: int,
-    report: Callable[[int, float], None] = lambda step, loss: None,
+    task: Task, replica: int, report: Callable[[int, float], None] = lambda step, loss: None
 ) -> Replica:
     """One independent run of the limit: the algorithm."""
+    problem, network, training = task.problem, task.network, task.training
+    settings, schedule, batches = task.settings, task.schedule, task.batches
     everyone = np.arange(problem.samples)
     recorder = Recorder(schedule, network.depth, problem.samples, settings.particles)
     state = State(network, problem.inputs, settings, replica)
@@ -155,8 +143,7 @@ def run_replica(
     kind: type[Diverged] | type[RankError] | None = None
     try:
         for step in range(training.steps + 1):
-            last = step == training.steps
-            batch = np.empty(0, dtype=int) if last else batches[step]
+            batch = batches[step]
             samples = everyone if schedule.full(step) else batch
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot)
             if reason := _diverged(fields.f, problem.targets):
@@ -166,7 +153,7 @@ def run_replica(
             loss, gradient = _loss(training, fields.f, problem.targets[samples])
             recorder.observe(state, fields, gradient, loss, batch)
             report(step, loss)
-            if not last:
+            if batch.size:
                 chi = error_signal(training, fields.f, problem.targets[samples], np.isin(samples, batch))
                 update(state, fields, chi, training.rates(step, network.depth))
         else:
@@ -205,134 +192,57 @@ def _diverged(f: Array, targets: Array) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Runner:
-    """`run_replica` with everything but the replica filled in; travels to worker processes."""
-
-    problem: Problem
-    network: Network
-    training: Training
-    settings: Settings
-    schedule: Schedule
-    batches: list[Array]
-    threads: int
-
-    def __call__(self, replica: int, report: Callable[[int, float], None] = lambda step, loss: None) -> Replica:
-        before = numba.get_num_threads()
-        numba.set_num_threads(self.threads)
-        try:
-            with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", Notice)
-                arguments = (self.problem, self.network, self.training, self.settings, self.schedule, self.batches)
-                result = run_replica(*arguments, replica, report)
-        finally:
-            numba.set_num_threads(before)
-        for warning in caught:
-            if issubclass(warning.category, Notice):
-                result.notices.append(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        return result
+def _run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
+    """`run_replica` with the task's threads, its notices collected instead of given."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(task.threads)
+    try:
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", Notice)
+            result = run_replica(task, replica, report)
+    finally:
+        numba.set_num_threads(before)
+    for warning in caught:
+        if issubclass(warning.category, Notice):
+            result.notices.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return result
 
 
-def _run_all(run_one: _Runner, replicas: int, workers: int, progress: Progress, steps: int) -> list[Replica]:
+def _run_all(task: Task, bar: Bar) -> list[Replica]:
     """Run replicas 0..R-1 here or in worker processes; the order of the results is that of the replicas."""
-    with Bar(progress, replicas, steps + 1) as bar:
-        if workers == 1:
-            return [run_one(r, functools.partial(bar.step, r)) for r in range(replicas)]
-        threads = joblib.parallel_config(backend="loky", inner_max_num_threads=run_one.threads)
-        with threads, Relay(bar) as relay:
-            return joblib.Parallel(n_jobs=workers)(joblib.delayed(run_one)(r, relay.log(r)) for r in range(replicas))
+    replicas = range(task.replicas)
+    if task.workers == 1:
+        return [_run_quietly(task, r, functools.partial(bar.step, r)) for r in replicas]
+    threads = joblib.parallel_config(backend="loky", inner_max_num_threads=task.threads)
+    with threads, Relay(bar) as relay:
+        jobs = (joblib.delayed(_run_quietly)(task, r, relay.log(r)) for r in replicas)
+        with _interrupts_ignored():
+            results = joblib.Parallel(n_jobs=task.workers, return_as="generator")(jobs)  # starts the processes
+        return list(results)
 
 
-def _settings(
-    network: Network, particles: int, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int,
-    max_rank: int | None,
-) -> Settings:  # fmt: skip
-    positive_int("particles", particles, 2)
-    positive_int("seed", seed, 0)
-    check_noise(noise, False, particles)
-    if sobol is None:
-        sobol = noise == "matched" and particles & (particles - 1) == 0
-    if not isinstance(sobol, bool | np.bool_):
-        raise InputError("sobol", sobol, "True, False or None")
-    check_noise(noise, bool(sobol), particles)
-    if tolerance is None:
-        tolerance = DEFAULT_TOLERANCE.get(noise, min(3.0 / np.sqrt(particles), 0.5))
-    elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
-        raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
-    if max_rank is not None:
-        positive_int("max_rank", max_rank)
-    return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank)
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C, which a terminal sends to all: this process ends them, in silence."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield  # not ours to change
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _schedule(
-    problem: Problem, training: Training, record_every: int, probe_every: int | None, joint_every: int | None,
-    snapshots: Sequence[int], parts: bool,
-) -> Schedule:  # fmt: skip
-    T = training.steps
-
-    def every(name: str, interval: int) -> tuple[int, ...]:
-        return tuple(sorted({*range(0, T + 1, positive_int(name, interval)), T}))
-
-    record = every("record_every", record_every)
-    if joint_every is None:
-        joint_every = record_every if problem.samples <= JOINT_SAMPLES else max(record_every, -(-T // 10))
-    probe = () if problem.probes is None else every("probe_every", record_every if probe_every is None else probe_every)
-    for step in snapshots:
-        if positive_int("snapshots", step, 0) > T:
-            raise InputError("snapshots", step, f"steps 0..{T}")
-    return Schedule(record, every("joint_every", max(joint_every, 1)), probe, tuple(sorted(set(snapshots))), parts)
-
-
-def _check_targets(problem: Problem, training: Training) -> None:
-    if training.criterion.name == "logistic" and not np.isin(problem.targets, (-1.0, 1.0)).all():
-        wrong = problem.targets[~np.isin(problem.targets, (-1.0, 1.0))][0]
-        raise InputError("targets", float(wrong), "-1 or +1 with the logistic loss")
-
-
-def _check_room(problem: Problem, training: Training, settings: Settings) -> None:
-    """Refuse a space that step 0 alone would fill: the constant, and one draw and one image of each input direction."""
-    least = 1 + 2 * min(problem.inputs.shape)
-    if settings.noise != "width" and settings.particles <= least:
-        m = problem.samples
-        enough = 4 * m * (training.steps + 1) + 2 * m + 3  # U, V, X, D of every step, W^1, x^L_0, What_0, the constant
-        raise ResourceError(
-            f"particles={settings.particles} is too small: step 0 alone needs about {least} arrays in one space, and "
-            f"there must be fewer arrays than particles; particles={enough} is sufficient whatever the ranks become"
-        )
-
-
-def _threads(threads: int | None, workers: int, particles: int) -> int:
-    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    if threads is None:
-        return max(1, min(available, joblib.cpu_count() // workers, particles // TILE))
-    if positive_int("threads", threads) > available:
-        raise InputError("threads", threads, f"at most NUMBA_NUM_THREADS = {available}")
-    return threads
-
-
-def _data_notices(problem: Problem) -> list[str]:
-    report = check_assumption(problem.inputs)
-    if report.holds_needed:
-        return []
-    return [
-        f"Assumption 4.1, in the form that the proof of Theorem 4.5 needs, fails on these inputs "
-        f"({report.needed_violations} violations): features may be linearly dependent"
-    ]
-
-
-def _finish(
-    problem: Problem, network: Network, training: Training, settings: Settings, schedule: Schedule,
-    results: list[Replica], notices: list[str],
-) -> xr.Dataset:  # fmt: skip
+def _finish(task: Task, results: list[Replica]) -> xr.Dataset:
     """Assemble the dataset, give the notices, and raise if a replica had to stop."""
     finished = min(result.finished for result in results)
-    notices = list(dict.fromkeys(notices + [notice for result in results for notice in result.notices]))
-    run = assemble(problem, network, training, settings, schedule, [r.arrays for r in results], finished, notices)
-    for notice in [] if run is None else run.attrs["notices"].split("\n"):
-        if notice:
-            warnings.warn(notice, Notice, stacklevel=3)
+    notices = list(dict.fromkeys(task.notices + [notice for result in results for notice in result.notices]))
+    run = assemble(task, [result.arrays for result in results], finished, notices)
+    for notice in notices:
+        warnings.warn(notice, Notice, stacklevel=4)
     for index, result in enumerate(results):
         if result.kind is not None and result.finished == finished:
             raise result.kind(f"replica {index} stopped: {result.stopped}", finished, run)
