@@ -107,7 +107,8 @@ class Prediction:
 def predict(job: Job, budget: float = SECONDS) -> Prediction:
     """Predict ranks, memory and time of a run; takes about twice `budget` seconds.
 
-    Error: time within a factor of two on idle cores; ranks within some 20% for `matched`, upper bounds for the rest.
+    Error: time within a factor of two on idle cores; ranks within some 10% where the pilot runs all steps, and within a
+    third where it is continued, always for `matched`; for the other modes they are rough.
     """
     with _one_thread():
         _trial(job, min(job.settings.particles, PILOT), 1)  # compiles
