@@ -131,9 +131,10 @@ def _announce(job: Job) -> None:
     from .predict import predict
 
     print(f"plan\n{job_text(job)}", flush=True)
-    prediction = predict(job)
+    prediction = predict(job.task)
     print(prediction_text(job, prediction))
-    print(f"\nconventions (n: width, d: input dimension)\n{conventions_table(job.network, job.training)}\n", flush=True)
+    conventions = conventions_table(job.task.network, job.task.training)
+    print(f"\nconventions (n: width, d: input dimension)\n{conventions}\n", flush=True)
     for concern in concerns(job, prediction):
         _say("notice", concern)
 
@@ -151,7 +152,7 @@ def _write(job: Job, folder: Any, dataset: xr.Dataset, seconds: float, stopped: 
         print(f"result\n{table(summary)}\n  time: {seconds:.1f} s", flush=True)
     summary |= {
         "seconds": round(seconds, 3), "stopped": stopped, "notices": dataset.attrs["notices"].splitlines(),
-        "data": describe(job.problem), "versions": versions(),
+        "data": describe(job.task.problem), "versions": versions(),
     }  # fmt: skip
     origin = f"tpsim {versions()['tpsim']}: the configuration of the results beside this file, every default resolved"
     return output.write(folder, dataset, summary, to_toml(job.config, [origin]))

@@ -15,11 +15,11 @@ def job_text(job: Job) -> str:
     """Return what will be done: data, network, training, simulation."""
     source = job.config.data["source"]
     about = data.explain(source, **{key: value for key, value in job.config.data.items() if key != "source"})
-    found = data.describe(job.problem)
+    found = data.describe(job.task.problem)
     classes = found["classes"] or {}
     targets = ", ".join(f"{count} with y = {y:g}" for y, count in classes.items())
     inputs = f"m = {found['m']} inputs of dimension {found['d']}" + (f" ({targets})" if targets else "")
-    training, settings = job.training, job.settings
+    training, settings = job.task.training, job.task.settings
     batches = training.batches
     batch = (
         "full batch"
@@ -32,18 +32,18 @@ def job_text(job: Job) -> str:
     return _lines(
         {
             "data": f"{about}; {inputs}; {found['p']} probes",
-            "network": f"L = {job.network.depth} hidden layers, {job.network.phi.name}",
+            "network": f"L = {job.task.network.depth} hidden layers, {job.task.network.phi.name}",
             "training": f"{training.steps} steps, {batch}",
-            "simulation": f"{job.replicas} replicas of {settings.particles} particles, noise {noise}, tolerance "
-            f"{settings.tolerance:.3g}; {_count(job.workers, 'process')} of {_count(job.threads, 'thread')}",
+            "simulation": f"{job.task.replicas} replicas of {settings.particles} particles, noise {noise}, tolerance "
+            f"{settings.tolerance:.3g}; {_count(job.task.workers, 'process')} of {_count(job.task.threads, 'thread')}",
         }
     )
 
 
 def prediction_text(job: Job, prediction: Prediction) -> str:
     """Return what it will cost, and what that was measured on."""
-    pilot, settings = prediction.pilot, job.settings
-    measured = f"{pilot.particles} particles, steps 0..{pilot.steps} of {job.training.steps}, {pilot.seconds:.1f} s"
+    pilot, settings, T = prediction.pilot, job.task.settings, job.task.training.steps
+    measured = f"{pilot.particles} particles, steps 0..{pilot.steps} of {T}, {pilot.seconds:.1f} s"
     if pilot.ranks.size:
         measured += f": p, q of {_ranks(pilot.ranks[-1])}"
     if pilot.stopped:
@@ -67,10 +67,10 @@ def prediction_text(job: Job, prediction: Prediction) -> str:
 def concerns(job: Job, prediction: Prediction) -> list[str]:
     """Return what the prediction warns of."""
     found = []
-    M = job.settings.particles
+    M = job.task.settings.particles
     if prediction.pilot.stopped and not prediction.pilot.full:
         found.append(f"the pilot stopped: {prediction.pilot.stopped}")
-    if job.settings.noise != "width" and prediction.arrays >= M:
+    if job.task.settings.noise != "width" and prediction.arrays >= M:
         found.append(
             f"particles={M} may not do: about {prediction.arrays} arrays are expected in one space, and there must be "
             f"fewer arrays than particles; particles={1 << (2 * prediction.arrays - 1).bit_length()} leaves room"

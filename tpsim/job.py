@@ -7,54 +7,44 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import joblib
 import xarray as xr
 
-from . import data, run
+from . import data
 from .activations import ACTIVATIONS
 from .config import Config, NetworkTable, SimulationTable, StepSchedule, TrainingTable
 from .errors import InputError
 from .losses import LOSSES
-from .mlp import Settings
-from .plan import available_bytes, check_memory, memory_bytes
-from .problem import Network, Problem, Training, positive_int
-from .record import Schedule
+from .problem import Network, Problem, Training
+from .progress import Progress
+from .run import execute
+from .task import Task, resolve_settings
+from .task import prepare as prepare_task
 
 ARRAYS = ("inputs", "targets", "probes", "probe_targets")
+SETTINGS = ("particles", "noise", "sobol", "tolerance", "seed", "max_rank")
 SNAPSHOT_BYTES = 2**30  # what may be spent on particle snapshots that only a figure needs
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a run needs.
+    """A task with the configuration that it came from.
 
     Attributes
     ----------
     config : Config, with every default filled in that has an influence on the numbers.
-    problem, network, training, settings, schedule : as the engine takes them.
-    replicas, workers, threads : int
+    task : Task
     kept : bool
         Whether the user asked for the particle snapshots, or only the pictures do.
     """
 
     config: Config
-    problem: Problem
-    network: Network
-    training: Training
-    settings: Settings
-    schedule: Schedule
-    replicas: int
-    workers: int
-    threads: int
+    task: Task
     kept: bool
 
-    def simulate(self, progress: run.Progress = None) -> xr.Dataset:
-        """Run it: `tpsim.simulate` with these arguments, its errors named after the configuration's keys."""
-        table, own = self.config.simulation, ("workers", "threads", "snapshots")
-        arguments = {entry.name: getattr(table, entry.name) for entry in fields(table) if entry.name not in own}
-        arguments |= {"workers": self.workers, "threads": self.threads, "snapshots": self.schedule.snapshot}
+    def simulate(self, progress: Progress = None) -> xr.Dataset:
+        """Run it, errors named after the configuration's keys."""
         with named("simulation"):
-            return run.simulate(self.problem, self.network, self.training, progress=progress, **arguments)
+            return execute(self.task, progress)
 
 
 def prepare(config: Config, pictures: bool = True) -> Job:
@@ -78,33 +68,16 @@ def prepare(config: Config, pictures: bool = True) -> Job:
         network = Network(**asdict(config.network))
     with named("training"):
         training = _training(config.training)
-    table = config.simulation
+    arguments = {entry.name: getattr(config.simulation, entry.name) for entry in fields(config.simulation)}
     with named("simulation"):
-        settings = run._settings(
-            network, table.particles, table.noise, table.sobol, table.tolerance, table.seed, table.max_rank
-        )
-        replicas = positive_int("replicas", table.replicas)
-        if table.workers is not None:
-            positive_int("workers", table.workers)
+        resolve_settings(**{name: arguments[name] for name in SETTINGS})  # before the data are read: that may take long
     problem, options = _read(config.data)
     with named("simulation"):
-        snapshots = table.snapshots or _picture_steps(problem, network, training, settings, replicas, pictures)
-        schedule = run._schedule(
-            problem, training, table.record_every, table.probe_every, table.joint_every, snapshots, table.parts
-        )
-        for _ in training.batch_indices(problem.samples):
-            pass
-        for step in range(training.steps if callable(training.learning_rate) else 1):
-            training.rates(step, network.depth)
-        run._check_targets(problem, training)
-        workers = table.workers or _workers(problem, network, settings, schedule, replicas)
-        threads = run._threads(table.threads, workers, settings.particles)
-        run._check_room(problem, training, settings)
-        check_memory(problem, network, settings, schedule, replicas, workers)
-    resolved = replace(config, data=options, simulation=_resolved(table, settings, schedule))
-    return Job(
-        resolved, problem, network, training, settings, schedule, replicas, workers, threads, bool(table.snapshots)
-    )
+        task = prepare_task(problem, network, training, **arguments)
+        kept = bool(task.schedule.snapshot)
+        if pictures and not kept and _picture_bytes(task) <= SNAPSHOT_BYTES:
+            task = prepare_task(problem, network, training, **arguments | {"snapshots": sorted({0, training.steps})})
+    return Job(replace(config, data=options, simulation=_resolved(config.simulation, task)), task, kept)
 
 
 @contextmanager
@@ -155,24 +128,12 @@ def _read(table: dict[str, Any]) -> tuple[Problem, dict[str, Any]]:
     return problem, {"source": table["source"]} | resolved
 
 
-def _picture_steps(
-    problem: Problem, network: Network, training: Training, settings: Settings, replicas: int, pictures: bool
-) -> tuple[int, ...]:
-    steps = tuple(sorted({0, training.steps}))
-    size = 8 * 3 * replicas * len(steps) * network.depth * problem.samples * settings.particles
-    return steps if pictures and size <= SNAPSHOT_BYTES else ()
+def _picture_bytes(task: Task) -> int:
+    """What snapshots of Z_h, Z_x, Z_dh at two steps take."""
+    return 8 * 3 * 2 * task.replicas * task.network.depth * task.problem.samples * task.settings.particles
 
 
-def _workers(problem: Problem, network: Network, settings: Settings, schedule: Schedule, replicas: int) -> int:
-    """As many processes as there are cores, replicas, and room for by the lower bound of the memory."""
-    free, workers = available_bytes(), min(replicas, joblib.cpu_count())
-    rank = min(problem.inputs.shape)
-    while workers > 1 and memory_bytes(problem, network, settings, schedule, replicas, workers, rank) > free:
-        workers -= 1
-    return workers
-
-
-def _resolved(table: SimulationTable, settings: Settings, schedule: Schedule) -> SimulationTable:
+def _resolved(table: SimulationTable, task: Task) -> SimulationTable:
     """Fill in the defaults that depend on other values; workers and threads do not change the numbers."""
 
     def every(steps: tuple[int, ...], given: int | None) -> int | None:
@@ -180,8 +141,8 @@ def _resolved(table: SimulationTable, settings: Settings, schedule: Schedule) ->
 
     return replace(
         table,
-        sobol=settings.sobol,
-        tolerance=settings.tolerance,
-        probe_every=every(schedule.probe, table.probe_every),
-        joint_every=every(schedule.joint, table.joint_every),
+        sobol=task.settings.sobol,
+        tolerance=task.settings.tolerance,
+        probe_every=every(task.schedule.probe, table.probe_every),
+        joint_every=every(task.schedule.joint, table.joint_every),
     )

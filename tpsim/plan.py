@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import ResourceError
-from .mlp import Settings
-from .problem import Network, Problem
-from .record import Schedule
+
+if TYPE_CHECKING:
+    from .task import Task
 
 
-def memory_bytes(
-    problem: Problem, network: Network, settings: Settings, schedule: Schedule, replicas: int, workers: int, rank: int
-) -> int:
+def memory_bytes(task: Task, rank: int) -> int:
     """Bytes of a run when every hidden matrix has `rank` basis vectors on either side.
 
     Particle arrays of one replica: per hidden matrix X, D, U, V and, for `matched`, the residuals of X and D in the
     joint basis; per layer h, x, phi', dh of this step, of the last one and of step 0; W^1, What; the frames of the
     probes; the snapshots.
     """
-    M, m, L = settings.particles, problem.samples, network.depth
-    inputs = min(problem.inputs.shape)
+    settings, schedule = task.settings, task.schedule
+    M, m, L = settings.particles, task.problem.samples, task.network.depth
+    inputs = min(task.problem.inputs.shape)
     bases = (6 if settings.noise == "matched" else 4) * (L - 1) * rank
     fields = 3 * 4 * L * m
     snapshots = len(schedule.snapshot) * L * m * (9 if schedule.parts else 3)
     frames = len(schedule.probe) * (inputs + 1)
     particles = M * (bases + fields + 2 * inputs + 3 + frames + snapshots + (24 * L if settings.sobol else 0))
-    records = replicas * (3 * len(schedule.record) + 2 * len(schedule.joint)) * L * m * m
-    running = min(workers, replicas)
-    return 8 * (running * particles + records + (replicas - running) * M * snapshots)
+    records = task.replicas * (3 * len(schedule.record) + 2 * len(schedule.joint)) * L * m * m
+    running = min(task.workers, task.replicas)
+    return 8 * (running * particles + records + (task.replicas - running) * M * snapshots)
 
 
 def available_bytes() -> int:
@@ -51,9 +52,14 @@ def available_bytes() -> int:
     return free
 
 
-def check_memory(
-    problem: Problem, network: Network, settings: Settings, schedule: Schedule, replicas: int, workers: int
-) -> None:
+def most_workers(task: Task, most: int) -> int:
+    """Return how many processes, at most `most`, the lower bound of the memory leaves room for; at least one."""
+    free, rank = available_bytes(), min(task.problem.inputs.shape)
+    fits = (w for w in range(most, 1, -1) if memory_bytes(replace(task, workers=w), rank) <= free)
+    return next(fits, 1)
+
+
+def check_memory(task: Task) -> None:
     """Refuse a run whose lower bound (the ranks of linear features at step 0) cannot fit.
 
     Raises
@@ -61,12 +67,12 @@ def check_memory(
     ResourceError
         Names the number of particles that would fit, and that more workers need more.
     """
-    rank = int(np.linalg.matrix_rank(problem.inputs)) if max(problem.inputs.shape) <= 2048 else 1
-    needed = memory_bytes(problem, network, settings, schedule, replicas, workers, rank)
-    free = available_bytes()
+    inputs, particles = task.problem.inputs, task.settings.particles
+    rank = int(np.linalg.matrix_rank(inputs)) if max(inputs.shape) <= 2048 else 1
+    needed, free = memory_bytes(task, rank), available_bytes()
     if needed > free:
-        fits = 1 << max(int(settings.particles * free / needed).bit_length() - 1, 1)
+        fits = 1 << max(int(particles * free / needed).bit_length() - 1, 1)
         raise ResourceError(
-            f"particles={settings.particles} needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; "
-            f"about particles={fits} would fit (fewer workers, samples, snapshots or probe steps also need less)"
+            f"particles={particles}: needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; about "
+            f"particles={fits} would fit (fewer workers, samples, snapshots or probe steps also need less)"
         )

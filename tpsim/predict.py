@@ -13,7 +13,6 @@ Times are processor seconds of one thread, so they are those of a machine with i
 
 from __future__ import annotations
 
-import itertools
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,11 +24,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .errors import Notice, RankError
-from .job import Job
 from .plan import available_bytes, memory_bytes
 from .problem import Problem
 from .record import Schedule
 from .run import run_replica
+from .task import Task
 
 Array = np.ndarray
 PILOT = 1024  # particles
@@ -104,59 +103,59 @@ class Prediction:
     trial_seconds: float
 
 
-def predict(job: Job, budget: float = SECONDS) -> Prediction:
+def predict(task: Task, budget: float = SECONDS) -> Prediction:
     """Predict ranks, memory and time of a run; takes about twice `budget` seconds.
 
     Error: time within a factor of two on idle cores; ranks within some 10% where the pilot runs all steps, and within a
     third where it is continued, always for `matched`; for the other modes they are rough.
     """
     with _one_thread():
-        _trial(job, min(job.settings.particles, PILOT), 1)  # compiles
-        pilot = _pilot(job, budget)
-        steps, price, spent = _price(job, pilot, budget)
-    M, m, T = job.settings.particles, job.problem.samples, job.training.steps
+        _trial(task, min(task.settings.particles, PILOT), 1)  # compiles
+        pilot = _pilot(task, budget)
+        steps, price, spent = _price(task, pilot, budget)
+    M, m, T = task.settings.particles, task.problem.samples, task.training.steps
     left = T - pilot.steps if pilot.full or not pilot.stopped else 0
-    limit = min(M, job.settings.max_rank or M, m * (T + 1))
-    later = pilot.ranks_at(pilot.steps + left, linear=job.settings.noise == "width")
+    limit = min(M, task.settings.max_rank or M, m * (T + 1))
+    later = pilot.ranks_at(pilot.steps + left, linear=task.settings.noise == "width")
     ranks = np.minimum(later, limit).round().astype(int)
     mean = int(np.ceil(ranks.mean())) if ranks.size else 0
-    rounds = -(-job.replicas // job.workers)
+    rounds = -(-task.replicas // task.workers)
     return Prediction(
         ranks=ranks,
-        arrays=_arrays(ranks, job.problem),
-        bytes=memory_bytes(job.problem, job.network, job.settings, job.schedule, job.replicas, job.workers, mean),
+        arrays=_arrays(ranks, task.problem),
+        bytes=memory_bytes(task, mean),
         free_bytes=available_bytes(),
-        seconds=price * _total(pilot, ranks, left, job.schedule.probe) * rounds / job.threads,
+        seconds=price * _total(pilot, ranks, left, task.schedule.probe) * rounds / task.threads,
         pilot=pilot,
         trial_steps=steps,
         trial_seconds=spent,
     )
 
 
-def _pilot(job: Job, budget: float) -> Trial:
+def _pilot(task: Task, budget: float) -> Trial:
     """The longest trial that the budget allows, at the fewest particles that have room for it."""
-    particles, steps = min(job.settings.particles, PILOT), 20
+    particles, steps = min(task.settings.particles, PILOT), 20
     while True:
-        most = job.training.steps
-        if job.settings.noise == "width":  # its ranks grow until they meet M, here that of the pilot
-            most = min(most, max(particles // (2 * job.problem.samples), 1))
+        most = task.training.steps
+        if task.settings.noise == "width":  # its ranks grow until they meet M, here that of the pilot
+            most = min(most, max(particles // (2 * task.problem.samples), 1))
         steps = min(steps, most)
-        trial = _trial(job, particles, steps)
-        if trial.full and particles < job.settings.particles and 4 * trial.seconds < budget:
-            particles = min(2 * particles, job.settings.particles)
+        trial = _trial(task, particles, steps)
+        if trial.full and particles < task.settings.particles and 4 * trial.seconds < budget:
+            particles = min(2 * particles, task.settings.particles)
         elif trial.stopped or steps == most or min(4, most / steps) * trial.seconds > budget:
             return trial
         else:
             steps *= 4
 
 
-def _price(job: Job, pilot: Trial, budget: float) -> tuple[int, float, float]:
+def _price(task: Task, pilot: Trial, budget: float) -> tuple[int, float, float]:
     """Return the number of steps timed at full size, the time of a step there over that in the pilot, and the time."""
-    ratio = job.settings.particles / pilot.particles
+    ratio = task.settings.particles / pilot.particles
     steps = int(np.searchsorted(ratio * pilot.clock, budget)) - 1
     if ratio == 1 or steps < 0:  # nothing to learn, or step 0 alone would take longer
         return 0, ratio, 0.0
-    trial = _trial(job, job.settings.particles, steps)
+    trial = _trial(task, task.settings.particles, steps)
     return trial.steps + 1, float(trial.clock[-1] / pilot.clock[trial.steps]), float(trial.clock[-1])
 
 
@@ -176,26 +175,23 @@ def _arrays(ranks: Array, problem: Problem) -> int:
     return 2 + max(left + right for left, right in zip(both, both[1:], strict=False))
 
 
-def _trial(job: Job, particles: int, steps: int) -> Trial:
+def _trial(task: Task, particles: int, steps: int) -> Trial:
     """Run and time one replica with fewer particles or steps, recording what the run will record."""
-    steps = min(steps, job.training.steps)
+    steps = min(steps, task.training.steps)
     settings = replace(
-        job.settings,
+        task.settings,
         particles=particles,
-        sobol=job.settings.sobol and particles & (particles - 1) == 0,
+        sobol=task.settings.sobol and particles & (particles - 1) == 0,
         # the tolerance of `iid` fits its M: with fewer particles nothing would ever lie in a span
-        noise="matched" if job.settings.noise == "iid" else job.settings.noise,
+        noise="matched" if task.settings.noise == "iid" else task.settings.noise,
     )
-    kept = job.schedule
+    kept = task.schedule
     record, joint, probe = (tuple(t for t in every if t <= steps) for every in (kept.record, kept.joint, kept.probe))
     schedule = Schedule(tuple(sorted({*record, steps})), joint, probe, ())
-    batches = list(itertools.islice(job.training.batch_indices(job.problem.samples), steps))
     clock: list[float] = []
     start = time.process_time()
-    result = run_replica(
-        job.problem, job.network, replace(job.training, steps=steps), settings, schedule, batches, 0,
-        lambda step, loss: clock.append(time.process_time() - start),
-    )  # fmt: skip
+    trial = replace(task, training=replace(task.training, steps=steps), settings=settings, schedule=schedule)
+    result = run_replica(trial, 0, lambda step, loss: clock.append(time.process_time() - start))
     stop = time.process_time() - start
     clock = clock or [stop]
     seen = [step for step in schedule.record if step < max(result.finished, 1)]

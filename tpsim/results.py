@@ -15,9 +15,7 @@ import xarray as xr
 
 from .activations import fingerprint
 from .errors import FileError
-from .mlp import Settings
-from .problem import Network, Problem, Training
-from .record import Schedule
+from .task import Task
 
 Array = np.ndarray
 
@@ -57,11 +55,9 @@ LABELS = {
 }  # fmt: skip
 
 
-def assemble(
-    problem: Problem, network: Network, training: Training, settings: Settings, schedule: Schedule,
-    replicas: list[dict[str, Array]], finished: int, notices: list[str],
-) -> xr.Dataset | None:  # fmt: skip
+def assemble(task: Task, replicas: list[dict[str, Array]], finished: int, notices: list[str]) -> xr.Dataset | None:
     """Label the arrays of all replicas; steps from `finished` on are left out. None if nothing was finished."""
+    problem, network, schedule = task.problem, task.network, task.schedule
     record = [t for t in schedule.record if t < finished]
     if not record:
         return None
@@ -91,13 +87,12 @@ def assemble(
     )
     if "part" in run.dims:
         run = run.assign_coords(part=["Zhat", "Zdot", "history"])
-    run.attrs = _attributes(problem, network, training, settings, notices)
+    run.attrs = _attributes(task, notices)
     return run
 
 
-def _attributes(
-    problem: Problem, network: Network, training: Training, settings: Settings, notices: list[str]
-) -> dict[str, Any]:
+def _attributes(task: Task, notices: list[str]) -> dict[str, Any]:
+    problem, network, training, settings = task.problem, task.network, task.training, task.settings
     phi, loss, rate = network.phi, training.criterion, training.learning_rate
     config = {
         "problem": {

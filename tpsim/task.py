@@ -1,0 +1,181 @@
+"""A checked run: every argument of `simulate` resolved, nothing computed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import joblib
+import numba
+import numpy as np
+
+from .assumption import check_assumption
+from .core import TILE, Noise, check_noise
+from .errors import InputError, ResourceError
+from .mlp import Settings
+from .plan import check_memory, most_workers
+from .problem import Network, Problem, Training, positive_int
+from .record import Schedule
+
+Array = np.ndarray
+
+DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
+JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a run needs; travels to worker processes.
+
+    Parameters
+    ----------
+    problem, network, training : what the user gave.
+    settings, schedule : how the limit is simulated, and which steps leave what.
+    replicas, workers, threads : independent runs, processes that share them, threads of each.
+    notices : what the user should know of the data.
+    """
+
+    problem: Problem
+    network: Network
+    training: Training
+    settings: Settings
+    schedule: Schedule
+    replicas: int = 1
+    workers: int = 1
+    threads: int = 1
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def batches(self) -> list[Array]:
+        """B_0 .. B_{T-1}, and an empty one for the last step, which makes no update."""
+        return [*self.training.batch_indices(self.problem.samples), np.empty(0, dtype=int)]
+
+
+def prepare(
+    problem: Problem,
+    network: Network,
+    training: Training,
+    *,
+    particles: int = 4096,
+    replicas: int = 8,
+    noise: Noise = "matched",
+    sobol: bool | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+    record_every: int = 1,
+    workers: int | None = 1,
+    probe_every: int | None = None,
+    joint_every: int | None = None,
+    snapshots: Sequence[int] = (),
+    parts: bool = False,
+    max_rank: int | None = None,
+    threads: int | None = None,
+) -> Task:
+    """Check every argument of `simulate` and resolve its defaults.
+
+    workers=None takes as many processes as there are cores, replicas, and room for.
+
+    Raises
+    ------
+    InputError
+        Names the argument, its value and what is allowed.
+    ResourceError
+        The lower bound of the memory does not fit, or step 0 alone would fill a space.
+    """
+    for value, kind in ((problem, Problem), (network, Network), (training, Training)):
+        if not isinstance(value, kind):
+            raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
+    settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank)
+    positive_int("replicas", replicas)
+    schedule = _schedule(problem, training, record_every, probe_every, joint_every, snapshots, parts)
+    _check_training(problem, network, training)
+    _check_room(problem, training, settings)
+    task = Task(problem, network, training, settings, schedule, replicas)
+    if workers is None:
+        workers = most_workers(task, min(replicas, joblib.cpu_count()))
+    threads = _threads(threads, positive_int("workers", workers), settings.particles)
+    task = replace(task, workers=workers, threads=threads)
+    check_memory(task)
+    return replace(task, notices=_data_notices(problem))
+
+
+def resolve_settings(
+    particles: int, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None
+) -> Settings:
+    """Check how the limit is to be simulated, and resolve the defaults of `sobol` and `tolerance`."""
+    positive_int("particles", particles, 2)
+    positive_int("seed", seed, 0)
+    check_noise(noise, False, particles)
+    if sobol is None:
+        sobol = noise == "matched" and particles & (particles - 1) == 0
+    if not isinstance(sobol, bool | np.bool_):
+        raise InputError("sobol", sobol, "True, False or None")
+    check_noise(noise, bool(sobol), particles)
+    if tolerance is None:
+        tolerance = DEFAULT_TOLERANCE.get(noise, min(3.0 / np.sqrt(particles), 0.5))
+    elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
+        raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
+    if max_rank is not None:
+        positive_int("max_rank", max_rank)
+    return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank)
+
+
+def _schedule(
+    problem: Problem, training: Training, record_every: int, probe_every: int | None, joint_every: int | None,
+    snapshots: Sequence[int], parts: bool,
+) -> Schedule:  # fmt: skip
+    T = training.steps
+
+    def every(name: str, interval: int) -> tuple[int, ...]:
+        return tuple(sorted({*range(0, T + 1, positive_int(name, interval)), T}))
+
+    record = every("record_every", record_every)
+    if joint_every is None:
+        joint_every = record_every if problem.samples <= JOINT_SAMPLES else max(record_every, -(-T // 10))
+    probe = () if problem.probes is None else every("probe_every", record_every if probe_every is None else probe_every)
+    for step in snapshots:
+        if positive_int("snapshots", step, 0) > T:
+            raise InputError("snapshots", step, f"steps 0..{T}")
+    return Schedule(record, every("joint_every", joint_every), probe, tuple(sorted(set(snapshots))), parts)
+
+
+def _check_training(problem: Problem, network: Network, training: Training) -> None:
+    """Refuse bad batches, rates and targets before any work is done."""
+    for _ in training.batch_indices(problem.samples):
+        pass
+    for step in range(training.steps if callable(training.learning_rate) else 1):
+        training.rates(step, network.depth)
+    signs = np.isin(problem.targets, (-1.0, 1.0))
+    if training.criterion.name == "logistic" and not signs.all():
+        raise InputError("targets", float(problem.targets[~signs][0]), "-1 or +1 with the logistic loss")
+
+
+def _check_room(problem: Problem, training: Training, settings: Settings) -> None:
+    """Refuse a space that step 0 alone would fill: the constant, and one draw and one image of each input direction."""
+    least = 1 + 2 * min(problem.inputs.shape)
+    if settings.noise != "width" and settings.particles <= least:
+        m = problem.samples
+        enough = 4 * m * (training.steps + 1) + 2 * m + 3  # U, V, X, D of every step, W^1, x^L_0, What_0, the constant
+        raise ResourceError(
+            f"particles={settings.particles} is too small: step 0 alone needs about {least} arrays in one space, and "
+            f"there must be fewer arrays than particles; particles={enough} is sufficient whatever the ranks become"
+        )
+
+
+def _threads(threads: int | None, workers: int, particles: int) -> int:
+    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if threads is None:
+        return max(1, min(available, joblib.cpu_count() // workers, particles // TILE))
+    if positive_int("threads", threads) > available:
+        raise InputError("threads", threads, f"at most NUMBA_NUM_THREADS = {available}")
+    return threads
+
+
+def _data_notices(problem: Problem) -> list[str]:
+    report = check_assumption(problem.inputs)
+    if report.holds_needed:
+        return []
+    return [
+        f"Assumption 4.1, in the form that the proof of Theorem 4.5 needs, fails on these inputs "
+        f"({report.needed_violations} violations): features may be linearly dependent"
+    ]
