@@ -88,18 +88,18 @@ def bands(ax):
     return [artist for artist in ax.collections if isinstance(artist, PolyCollection)]
 
 
-def assert_curve(ax, index, x, values):
-    """Curve `index` of `ax` is the mean of values (R, T) over replicas, and its band the mean +- 2 s.e."""
+def assert_curve(ax, index, x, values, shown=lambda value: value):
+    """Curve `index` of `ax` shows the mean of values (R, T) over replicas, and its band the mean +- 2 s.e."""
     mean, error = mean_and_error(values)
     line = curves(ax)[index]
     np.testing.assert_array_equal(line.get_xdata(), x)
-    np.testing.assert_allclose(line.get_ydata(), mean, **EXACT)
+    np.testing.assert_allclose(line.get_ydata(), shown(mean), **EXACT)
     corners = bands(ax)[index].get_paths()[0].vertices
     low, high = np.full(len(x), np.inf), np.full(len(x), -np.inf)
     for k, t in enumerate(x):
         low[k], high[k] = corners[corners[:, 0] == t, 1].min(), corners[corners[:, 0] == t, 1].max()
-    np.testing.assert_allclose(low, mean - 2 * error, **EXACT)
-    np.testing.assert_allclose(high, mean + 2 * error, **EXACT)
+    np.testing.assert_allclose(low, shown(mean - 2 * error), **EXACT)
+    np.testing.assert_allclose(high, shown(mean + 2 * error), **EXACT)
 
 
 @pytest.mark.parametrize("name", PANELS)
@@ -180,25 +180,36 @@ def test_probe_error_counts_zero_as_half_and_drops_signs_of_real_targets(run):
     assert len(curves(plot.probe_error(run.assign(probe_targets=run["probe_targets"] / 2)))) == 1
 
 
-@pytest.mark.parametrize("name", ["rank", "residual", "feature_change"])
+@pytest.mark.parametrize("name", ["rank", "feature_change"])
 def test_quantities_per_layer(run, name):
-    draw = {"rank": plot.ranks, "residual": plot.residuals, "feature_change": plot.feature_change}[name]
-    ends = ("h", "x") if name == "feature_change" else ("forward", "backward")
-    layers = [0, 1] if name == "feature_change" else [1]
+    draw, ends, layers = {
+        "rank": (plot.ranks, ("forward", "backward"), [1]),
+        "feature_change": (plot.feature_change, ("h", "x"), [0, 1]),
+    }[name]
     ax = draw(run)
     expected = [run[f"{name}_{end}"].values.astype(float)[:, :, l] for end in ends for l in layers]
     assert len(curves(ax)) == len(expected)
     for k, values in enumerate(expected):
-        assert_curve(ax, k, np.arange(7), values if values.ndim == 2 else values.mean(axis=2))
+        assert_curve(ax, k, np.arange(7), values)
 
 
-def test_samples_outside_the_minibatch_are_skipped(run):
+def test_residuals(run):
+    ax = plot.residuals(run)
+    assert len(curves(ax)) == 2
+    for k, end in enumerate(("forward", "backward")):
+        logarithm = np.log(run[f"residual_{end}"].values[:, :, 1]).mean(axis=2)
+        assert_curve(ax, k, np.arange(7), logarithm, np.exp)
+
+
+def test_samples_outside_the_minibatch_are_skipped_and_zeros_count_as_the_resolution(run):
     values = run["residual_forward"].copy()
     values[:, 3, :, :2] = np.nan  # two samples not in the batch of step 3
     values[:, 5] = np.nan  # nobody
+    values[:, 6] = 0.0
     line = curves(plot.residuals(run.assign(residual_forward=values)))[0]
     np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2, 3, 4, 6])
-    np.testing.assert_allclose(line.get_ydata()[3], values.values[:, 3, 1, 2:].mean(), **EXACT)
+    expected = np.exp(np.log(values.values[:, 3, 1, 2:]).mean())
+    np.testing.assert_allclose(line.get_ydata()[[3, 5]], [expected, 1e-8], **EXACT)
 
 
 def test_kernel_is_the_mean_sorted_by_target(run):
@@ -377,7 +388,7 @@ def test_one_replica_has_no_band():
 def test_no_learning():
     run = tiny(rate=0.0)
     assert plot.loss(run).get_yscale() == "linear"
-    assert plot.feature_change(run).get_ylim() == (0.0, 1.0)  # rounding is not blown up
+    assert plot.feature_change(run).get_ylim() == (-0.02, 1.0)  # rounding is not blown up
     assert plot.residuals(run).get_yscale() == "log"
 
 

@@ -20,6 +20,7 @@ from .style import (
     line_key,
     panel,
     scale_values,
+    show_zero,
 )
 
 Array = np.ndarray
@@ -106,7 +107,7 @@ def probe_error(run: xr.Dataset, ax: Any = None) -> Any:
             curve(ax, steps, band(0.5 - 0.5 * agreement), VERMILLION, linestyle="--")
             keys.append(line_key(VERMILLION, "share of wrong signs", linestyle="--"))
         compress(ax, largest)
-        ax.set_ylim(bottom=-0.02 * min(ax.get_ylim()[1], 1.0))
+        show_zero(ax)
         keys.append(band_key(run.sizes["replica"]))
         finish_curves(ax, steps, f"Test error on {_probes(y.size)}", "error", keys)
     return ax

@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from .read import Band, band, require, require_hidden, setting
-from .style import GREY, band_key, colours, compress, curve, finish_curves, line_key, panel, scale_values
+from .style import GREY, band_key, colours, compress, curve, finish_curves, line_key, panel, scale_values, show_zero
 
 Array = np.ndarray
+RESOLUTION = 1e-8  # smaller residual ratios are the rounding of a difference of squares
 ROUNDING = 1e-12  # a relative change below this is that of float64 sums
 
 
@@ -41,10 +42,12 @@ def ranks(run: xr.Dataset, ax: Any = None) -> Any:
 
 
 def residuals(run: xr.Dataset, ax: Any = None) -> Any:
-    """Draw the new randomness per step, averaged over samples, for W^l with l = 2..L (Chen et al. 2025, Section 5.4).
+    """Draw the new randomness per step for W^l with l = 2..L (Chen et al. 2025, Section 5.4).
 
     Forward: |P_perp delta x^{l-1}| / |delta x^{l-1}|; backward: |P_perp dh^l| / |dh^l|; P_perp: off the past's span.
-    The past is kept to the tolerance, relative to |x| and |dh|: smaller values say only that it was reached.
+    Geometric means over samples and replicas, and +- 2 s.e. of the logarithm. The past is kept to the tolerance only:
+    backward values below it are not resolved, nor are forward ones below tolerance |x| / |delta x|, which grows as
+    learning slows down; what the tolerance kept back can then appear in one step, as a spike in the next layer.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def residuals(run: xr.Dataset, ax: Any = None) -> Any:
     require_hidden(run)
     layers = [int(l) for l in run["layer"].values if l > 1]
     with panel(ax) as ax:
-        bands = _bands(run, "residual_forward", "residual_backward")
+        bands = [_geometric(run[name]) for name in ("residual_forward", "residual_backward")]
         _per_layer(ax, run["step"].values, bands, layers)
         scale_values(ax, np.concatenate([values.mean[:, l - 1] for values in bands for l in layers]))
         keys = _layer_keys(layers, "$W^{%d}$")
@@ -63,7 +66,7 @@ def residuals(run: xr.Dataset, ax: Any = None) -> Any:
         tolerance = setting(run, "simulation", "tolerance")
         if tolerance is not None:
             ax.axhline(tolerance, color=GREY, linestyle=":", linewidth=0.9, zorder=0.5)
-            keys.append(line_key(GREY, "tolerance", linestyle=":", linewidth=0.9))
+            keys.append(line_key(GREY, "tolerance of $|dh|$", linestyle=":", linewidth=0.9))
         keys.append(band_key(run.sizes["replica"]))
         finish_curves(ax, run["step"].values, "New randomness per step", r"$|P_\perp\cdot|\,/\,|\cdot|$", keys)
     return ax
@@ -84,7 +87,8 @@ def feature_change(run: xr.Dataset, ax: Any = None) -> Any:
         _per_layer(ax, run["step"].values, bands, layers)
         largest = max(float(np.nanmax(values.mean, initial=0.0)) for values in bands)
         compress(ax, largest)
-        ax.set_ylim(bottom=0, top=None if largest > ROUNDING else 1.0)
+        ax.set_ylim(top=None if largest > ROUNDING else 1.0)
+        show_zero(ax)
         keys = [line_key(GREY, "$h^l$"), line_key(GREY, "$x^l$", linestyle="--"), band_key(run.sizes["replica"])]
         keys = [*_layer_keys(layers, "$l=%d$"), *keys]
         ratio = r"$\|Z_t-Z_0\|\,/\,\|Z_0\|$"
@@ -93,9 +97,15 @@ def feature_change(run: xr.Dataset, ax: Any = None) -> Any:
 
 
 def _bands(run: xr.Dataset, *names: str) -> list[Band]:
-    """Bands (step, layer); averaged over samples, those outside the minibatch (NaN) skipped."""
-    averaged = (run[name].mean("sample") if "sample" in run[name].dims else run[name] for name in names)
-    return [band(values.transpose("replica", "step", "layer")) for values in averaged]
+    """Bands (step, layer)."""
+    return [band(run[name].transpose("replica", "step", "layer")) for name in names]
+
+
+def _geometric(values: xr.DataArray) -> Band:
+    """Geometric mean and band (step, layer) of ratios; those of samples outside the minibatch (NaN) are skipped."""
+    logarithm = xr.apply_ufunc(np.log, values.clip(min=RESOLUTION)).mean("sample")
+    found = band(logarithm.transpose("replica", "step", "layer"))
+    return Band(np.exp(found.mean), np.exp(found.low), np.exp(found.high), found.replicas)
 
 
 def _per_layer(ax: Any, steps: Array, bands: list[Band], layers: list[int]) -> None:

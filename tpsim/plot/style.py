@@ -173,6 +173,11 @@ def whole_numbers(ax: Any, values: Array) -> None:
     ax.xaxis.set_major_locator(whole if len(values) > 1 else FixedLocator(list(values)))
 
 
+def show_zero(ax: Any) -> None:
+    """Begin y just below zero, so that a curve at zero is not hidden by the frame."""
+    ax.set_ylim(bottom=-0.02 * min(ax.get_ylim()[1], 1.0))
+
+
 def compress(ax: Any, largest: float, reach: float = 1.0) -> None:
     """Make y logarithmic outside +-2 `reach` where something grew past ten times that, as diverging runs do."""
     if largest > 20 * reach:
