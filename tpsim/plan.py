@@ -73,6 +73,6 @@ def check_memory(task: Task) -> None:
     if needed > free:
         fits = 1 << max(int(particles * free / needed).bit_length() - 1, 1)
         raise ResourceError(
-            f"particles={particles}: needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; about "
+            f"particles={particles} needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; about "
             f"particles={fits} would fit (fewer workers, samples, snapshots or probe steps also need less)"
         )
