@@ -20,7 +20,7 @@ Array = np.ndarray
 Mistake = Literal[
     "zdot_forward_dropped",  # item 4 without Zdot^{W x}
     "zdot_backward_dropped",  # (B.8) without Zdot^{W^T dh}
-    "s_equals_t_dropped",  # (B.8)'s response sum as printed
+    "s_equals_t_dropped",  # (B.8)'s response sum as printed; defined where the Gaussian family is not degenerate
     "item4_as_printed",  # item 4's history sum as printed
     "fresh_noise",  # Zhat drawn independently of its family's past
     "chi_one_step_late",  # the update at step s uses chi_{s-1}
