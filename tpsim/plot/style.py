@@ -129,7 +129,7 @@ def finish(ax: Any, title: str, x: str, y: str, keys: Keys = ()) -> None:
     if keys:
         columns, rows = _columns(keys, 1.06 * ax.get_window_extent().width / ax.figure.dpi * 72)
         ax.legend(*zip(*keys, strict=True), ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0), **LEGEND)
-    ax.set_title(title, pad=4 + rows * mpl.rcParams["legend.fontsize"] * 1.4)
+    ax.set_title(title, pad=5 + rows * mpl.rcParams["legend.fontsize"] * 1.45)
     if ax.get_yscale() == "linear" and not 1e-3 <= max(map(abs, ax.get_ylim())) < 1e4:
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # no common factor in a corner
     ax.tick_params(labelsize=mpl.rcParams["xtick.labelsize"], width=0.6, length=2.5)
