@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DEFAULT = "tpsim-output"
-POOLED = 4096  # particles per density, all replicas together, that a result keeps when only the pictures need them
+POOLED = 16384  # particles per density, all replicas together, that a result keeps when only the pictures need them
 SUMMARY = "summary.json"
 
 
@@ -104,11 +104,12 @@ def _earlier(folder: Path) -> list[str]:
 
 
 def thin(run: xr.Dataset) -> xr.Dataset:
-    """Return the run with the particles that the density pictures need: the first 4096 / R of Z^h, and no Z^x or Z^dh.
+    """Return the run with the particles that the density pictures need: 16384 of Z^h in all, and no Z^x or Z^dh.
 
     The first ones, and not every k-th: only a leading block of Sobol points is evenly spread.
     """
     if "Z_h" not in run:
         return run
     run = run.drop_vars(["Z_x", "Z_dh", "Z_h_parts", "Z_dx_parts", "part"], errors="ignore")
-    return run.isel(particle=slice(max(POOLED // run.sizes["replica"], 1)))
+    run = run.isel(particle=slice(max(POOLED // run.sizes["replica"], 1)))
+    return run.assign(Z_h=run["Z_h"].astype("float32", keep_attrs=True))
