@@ -213,6 +213,17 @@ def test_too_many_arrays_stop_the_run_with_a_number():
     assert caught.value.run.sizes["step"] == caught.value.step > 0
 
 
+def test_a_stop_in_either_pass_keeps_the_probes():
+    """max_rank is met in the backward pass first (3 new directions a step there), then in the forward one."""
+    problem = Problem(INPUTS, TARGETS, probes=INPUTS + 0.1)
+    for cap in (4, 5, 6, 7):
+        with pytest.raises(RankError, match="max_rank") as caught:
+            simulate(problem, Network(2, "tanh"), Training(20, 0.5), **SMALL, max_rank=cap, tolerance=1e-8)
+        run = caught.value.run
+        assert run.sizes["probe_step"] == run.sizes["step"] == caught.value.step
+        assert np.isfinite(run.f_probe).all()
+
+
 def test_max_rank_stops_the_run():
     with pytest.raises(RankError, match="max_rank=8") as caught:
         simulate(PROBLEM, Network(2), Training(20, 0.5), **SMALL, max_rank=8)
