@@ -14,7 +14,7 @@ class Parametrization:
     """Powers of the width n for the first (W^1), the hidden (W^2..W^L) and the last (W^{L+1}) matrices.
 
     Entries of W^l are drawn from N(0, (s_l n^-b)^2) and W^l moves along its gradient at the rate eta_l n^-c.
-    Forward multipliers are absorbed in both, as the abc-redundancy of TP4 (Section 3) allows.
+    Forward multipliers are absorbed in both, as the redundancy of abc-parametrizations (TP4) allows.
 
     Parameters
     ----------

@@ -16,8 +16,9 @@ from tpsim.reference.gaussians import Particles, gaussian, mean_product, respons
 
 INPUTS = np.random.default_rng(3).standard_normal((3, 4)) / 2
 KERNELS = ("kernel_h", "kernel_x", "kernel_dh")
-# regressions on families of condition up to 1e4 in their singular values, times the growth of errors over the steps
-EXACT = 1e-9
+# 24 regressions (6 steps, 2 matrices, 2 directions) on families that may be nearly degenerate, each good to
+# RCOND + eps / RCOND = 3e-8 of fields of order one
+EXACT = 1e-6
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

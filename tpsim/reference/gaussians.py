@@ -11,12 +11,15 @@ from ..errors import ResourceError
 
 Array = np.ndarray
 
-# Regressions leave out combinations of a family that are smaller than this, relative to the largest (1e-20 in the Gram
-# matrix, whose condition number is 80 to 2e4 and more in ordinary runs, infinite for duplicated samples). That is safe:
-# coefficients of nearly dependent arrays are ill-posed, but the fields made with them are not, because what they
-# multiply (Zhat^{Wx} for x, Z^dh for Zhat^{W^T dh}) is equally small in that combination; what is left out of a
-# conditional mean is drawn afresh instead.
-RCOND = 1e-10
+# Regressions leave out combinations of a family whose size is below RCOND relative to the largest (1e-16 in the Gram
+# matrix, whose condition number is 80 to 2e4 in ordinary runs, and has no bound near convergence or for duplicated
+# samples). Coefficients of nearly dependent arrays are ill-posed; the fields made with them are not, because what they
+# multiply (Zhat^{Wx} for x, Z^dh for Zhat^{W^T dh}) is as small in that combination, up to rounding. A combination of
+# relative size r costs eps / r if it is kept and r if it is left out (a covariance of that size is then missing), so
+# that sqrt(eps) balances the two: an error of about 1e-8 per regression, far below any statistical one.
+RCOND = 1e-8
+# Relative length below which an array lies in the span of earlier ones up to rounding, and adds no direction to it.
+IN_SPAN = 1e-12
 
 
 def flat(past: Array) -> Array:
@@ -50,8 +53,7 @@ class Particles:
         """Make later matched draws orthogonal to the arrays (k, M)."""
         for array in arrays if self.matched else ():
             rest = self._project_off(array)
-            # a shorter rest is rounding noise: the array lies in the span already
-            if np.linalg.norm(rest) > RCOND * np.linalg.norm(array):
+            if np.linalg.norm(rest) > IN_SPAN * np.linalg.norm(array):
                 rest = self._project_off(rest / np.linalg.norm(rest))  # twice is enough for orthogonality to rounding
                 self._basis = np.vstack([self._basis, rest / np.linalg.norm(rest)])
         if len(self._basis) >= self.particles:

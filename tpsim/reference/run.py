@@ -138,7 +138,7 @@ def simulate_reference(
 
     Notes
     -----
-    Error: O(M^-1/2) noise between replicas and a bias O(1/M) (O(T m / M) for iid); exact for linear phi if matched.
+    Error: O(M^-1/2) noise between replicas and a bias O(1/M) (O(T m / M) for iid); 1e-8 for linear phi if matched.
     Cost: O(L M (T m)^2) per step, O(L M T m) memory.
     """
     if mistake is not None and mistake not in get_args(Mistake):
