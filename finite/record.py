@@ -86,4 +86,6 @@ class Record:
         if self.probe_steps:
             variables["f_probe"] = (("replica", "probe_step", "probe"), self.f_probe)
             coordinates["probe_step"] = self.probe_steps
+        if self.problem.probe_targets is not None:
+            variables["probe_targets"] = ("probe", self.problem.probe_targets)
         return xr.Dataset(variables, coordinates, attributes)
