@@ -79,10 +79,11 @@ def gaussian_problem(m: int, seed: int = 0) -> Problem:
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Three problems of growing rank; replicas are cheap, and b/M large, at small M."""
+    """Three problems, most replicas where they are cheap and b/M is large, and the first once more at small M."""
     sizes = (1024, 2048, 4096) if quick else (1024, 2048, 4096, 8192, 16384)
     small, large = ((16, 12, 8), (8, 6, 4)) if quick else ((256, 128, 64, 32, 16), (96, 48, 24, 8, 4))
     counts, few = dict(zip(sizes, small, strict=True)), dict(zip(sizes, large, strict=True))
+    smallest = {256: 48, 512: 24, 1024: 12} if quick else {256: 600, 512: 300, 1024: 150, 4096: 60}
 
     def train(steps: int, rate: float) -> Training:
         return Training(steps, rate, reduction="mean")
@@ -91,6 +92,7 @@ def cases(quick: bool = False) -> list[Case]:
         Case("L=2 tanh, m=4, T=10", gaussian_problem(4), Network(2, "tanh"), train(10, 0.3), counts),
         Case("L=2 tanh, m=10, T=25", gaussian_problem(10), Network(2, "tanh"), train(25, 0.5), few),
         Case("L=3 silu, m=6, T=30", gaussian_problem(6), Network(3, "silu", np.sqrt(2)), train(30, 0.1), few),
+        Case("L=2 tanh, m=4, T=10, small M", gaussian_problem(4), Network(2, "tanh"), train(10, 0.3), smallest),
     ]
 
 
