@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from tpsim.cli import main
 from tpsim.config import read
 from tpsim.describe import concerns
 from tpsim.job import Job, prepare
+from tpsim.plan import memory_bytes
 from tpsim.predict import predict
 from tpsim.report import show, summarise, table
+from tpsim.run import execute
 
 SMALL = [
     "network.depth=2", "training.steps=4", "simulation.particles=128", "simulation.replicas=2", "simulation.workers=1",
@@ -335,6 +338,20 @@ def test_the_pilot_is_continued_to_more_particles_and_steps():
     ranks = np.stack([run[name][0, -1, 1:] for name in ("rank_forward", "rank_backward")], axis=-1)
     print(f"predicted {prediction.ranks.tolist()}, run {ranks.tolist()}")
     assert_allclose(prediction.ranks, ranks, rtol=1 / 3)
+
+
+@pytest.mark.parametrize("more", [["data.probes=0"], ["simulation.snapshots=[3, 6]", "simulation.replicas=2"]])
+def test_memory_is_a_lower_bound_short_by_less_than_a_fifth(more):
+    """Oracle: tracemalloc, which sees every array of numpy; temporaries are what the bound leaves out."""
+    sets = ["simulation.particles=8192", "simulation.replicas=1", "simulation.workers=1", "training.steps=6", *more]
+    task = prepare(read(None, sets)).task
+    execute(task, False)  # compiles
+    tracemalloc.start()
+    run = execute(task, False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rank = np.mean([run[name][:, -1, 1:] for name in ("rank_forward", "rank_backward")])
+    assert 0.8 * peak < memory_bytes(task, round(rank)) < peak
 
 
 def test_plan_says_when_particles_may_not_do():

@@ -87,7 +87,10 @@ def plan(arguments: argparse.Namespace) -> int:
     """`tpsim plan`: the plan with its prediction, and the conventions."""
     from . import config
 
-    _announce(_prepare(config.read(arguments.config, arguments.set)))
+    job = _prepare(config.read(arguments.config, arguments.set))
+    _announce(job)
+    for notice in job.task.notices:  # a run gives them itself
+        _say("notice", notice)
     return OK
 
 

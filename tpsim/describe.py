@@ -2,65 +2,62 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 
 from . import data
 from .job import Job
 from .predict import Prediction
+from .problem import Training
 
 
 def job_text(job: Job) -> str:
     """Return what will be done: data, network, training, simulation."""
-    source = job.config.data["source"]
-    about = data.explain(source, **{key: value for key, value in job.config.data.items() if key != "source"})
-    found = data.describe(job.task.problem)
-    classes = found["classes"] or {}
-    targets = ", ".join(f"{count} with y = {y:g}" for y, count in classes.items())
-    inputs = f"m = {found['m']} inputs of dimension {found['d']}" + (f" ({targets})" if targets else "")
-    training, settings = job.task.training, job.task.settings
-    batches = training.batches
-    batch = (
-        "full batch"
-        if batches is None
-        else f"batches of {batches['size']}"
-        if isinstance(batches, dict)
-        else "batches as listed"
-    )
-    noise = settings.noise + (" with Sobol points" if settings.sobol else "")
+    task, source = job.task, job.config.data["source"]
+    options = {key: value for key, value in job.config.data.items() if key != "source"}
+    settings, tolerance = task.settings, f"tolerance {task.settings.tolerance:.3g}"
+    noise = f"{settings.noise} noise" + (" on Sobol points" if settings.sobol else "")
     return _lines(
         {
-            "data": f"{about}; {inputs}; {found['p']} probes",
-            "network": f"L = {job.task.network.depth} hidden layers, {job.task.network.phi.name}",
-            "training": f"{training.steps} steps, {batch}",
-            "simulation": f"{job.task.replicas} replicas of {settings.particles} particles, noise {noise}, tolerance "
-            f"{settings.tolerance:.3g}; {_count(job.task.workers, 'process')} of {_count(job.task.threads, 'thread')}",
+            "data": [data.explain(source, **options), _samples(job)],
+            "network": [f"L = {task.network.depth} hidden layers, {task.network.phi.name}"],
+            "training": [f"{task.training.steps} steps, {_batches(task.training)}"],
+            "simulation": [
+                f"{task.replicas} replicas of {settings.particles} particles, {noise}, {tolerance}",
+                f"{_count(task.workers, 'process')}, {_count(task.threads, 'thread')} each",
+            ],
         }
     )
 
 
+def _samples(job: Job) -> str:
+    found = data.describe(job.task.problem)
+    targets = ", ".join(f"{count} with y = {y:g}" for y, count in (found["classes"] or {}).items())
+    return f"m = {found['m']} samples ({targets or 'many targets'}), d = {found['d']}, {found['p']} probes"
+
+
+def _batches(training: Training) -> str:
+    if training.batches is None:
+        return "full batch"
+    return f"batches of {training.batches['size']}" if isinstance(training.batches, dict) else "batches as listed"
+
+
 def prediction_text(job: Job, prediction: Prediction) -> str:
     """Return what it will cost, and what that was measured on."""
-    pilot, settings, T = prediction.pilot, job.task.settings, job.task.training.steps
-    measured = f"{pilot.particles} particles, steps 0..{pilot.steps} of {T}, {pilot.seconds:.1f} s"
+    pilot, M, T = prediction.pilot, job.task.settings.particles, job.task.training.steps
+    measured = [f"{pilot.particles} particles, steps 0..{pilot.steps} of {T}: {pilot.seconds:.1f} s"]
     if pilot.ranks.size:
-        measured += f": p, q of {_ranks(pilot.ranks[-1])}"
+        measured[0] += f"; p, q of {_ranks(pilot.ranks[-1])}"
     if pilot.stopped:
-        measured += f"; {pilot.stopped}"
+        measured.append(pilot.stopped)
     if prediction.trial_steps:
-        last = prediction.trial_steps - 1
-        measured += f"; {settings.particles} particles, steps 0..{last}: {prediction.trial_seconds:.1f} s"
+        measured.append(f"{M} particles, steps 0..{prediction.trial_steps - 1}: {prediction.trial_seconds:.1f} s")
     rows = {"pilot": measured}
     if prediction.ranks.size:
-        rows["ranks"] = (
-            f"p, q of {_ranks(prediction.ranks)}; at most about {prediction.arrays} arrays in a space, which must stay "
-            f"below {settings.particles}"
-        )
-    rows["memory"] = (
-        f"about {size(prediction.bytes)} of arrays, and 0.2 GB for each process; {size(prediction.free_bytes)} are free"
-    )
-    rows["time"] = f"about {duration(prediction.seconds)} on idle cores"
+        arrays = f"at most about {prediction.arrays} arrays in a space, which must stay below {M}"
+        rows["ranks"] = [f"p, q of {_ranks(prediction.ranks)}", arrays]
+    free = size(prediction.free_bytes)
+    rows["memory"] = [f"about {size(prediction.bytes)} of arrays and 0.3 GB for each process; {free} are free"]
+    rows["time"] = [f"about {duration(prediction.seconds)} on idle cores"]
     return _lines(rows)
 
 
@@ -83,11 +80,9 @@ def concerns(job: Job, prediction: Prediction) -> list[str]:
     return found
 
 
-def _lines(rows: dict[str, str]) -> str:
-    return "\n".join(
-        textwrap.fill(text, 110, initial_indent=f"  {name:12}", subsequent_indent=" " * 14, break_on_hyphens=False)
-        for name, text in rows.items()
-    )
+def _lines(rows: dict[str, list[str]]) -> str:
+    first = [(name if k == 0 else "", line) for name, lines in rows.items() for k, line in enumerate(lines)]
+    return "\n".join(f"  {name:12}{line}" for name, line in first)
 
 
 def _ranks(ranks: np.ndarray) -> str:

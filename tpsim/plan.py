@@ -10,29 +10,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import ResourceError
+from .probes import CHUNK
 
 if TYPE_CHECKING:
     from .task import Task
 
 
 def memory_bytes(task: Task, rank: int) -> int:
-    """Bytes of a run when every hidden matrix has `rank` basis vectors on either side.
+    """Bytes of the arrays of a run when every hidden matrix has `rank` basis vectors on either side.
 
-    Particle arrays of one replica: per hidden matrix X, D, U, V and, for `matched`, the residuals of X and D in the
-    joint basis; per layer h, x, phi', dh of this step, of the last one and of step 0; W^1, What; the frames of the
-    probes; the snapshots.
+    Particle arrays of a process: per hidden matrix X, D, U, V and, for `matched`, the residuals of X and D in the joint
+    basis, with an eighth of slack; per layer h, x, phi', dh of this step, of the last one and of step 0; W^1, What;
+    Sobol points; the frames of the probes, and the fields of those evaluated at once. Of all replicas: what is
+    recorded, and once more in the dataset, when the processes have done their work. The program itself, some 0.3 GB a
+    process, is left out.
     """
-    settings, schedule = task.settings, task.schedule
+    settings, schedule, probes = task.settings, task.schedule, task.problem.probes
     M, m, L = settings.particles, task.problem.samples, task.network.depth
     inputs = min(task.problem.inputs.shape)
-    bases = (6 if settings.noise == "matched" else 4) * (L - 1) * rank
-    fields = 3 * 4 * L * m
-    snapshots = len(schedule.snapshot) * L * m * (9 if schedule.parts else 3)
-    frames = len(schedule.probe) * (inputs + 1)
-    particles = M * (bases + fields + 2 * inputs + 3 + frames + snapshots + (24 * L if settings.sobol else 0))
-    records = task.replicas * (3 * len(schedule.record) + 2 * len(schedule.joint)) * L * m * m
-    running = min(task.workers, task.replicas)
-    return 8 * (running * particles + records + (task.replicas - running) * M * snapshots)
+    bases = (6 if settings.noise == "matched" else 4) * (L - 1) * rank * 9 // 8
+    fields = 3 * 4 * L * m + 2 * inputs + 3
+    sobol = 24 * L if settings.sobol else 0
+    replay = 0 if probes is None else len(schedule.probe) * (inputs + 1) + (L + 3) * min(len(probes), CHUNK)
+    kernels = (3 * len(schedule.record) + 2 * len(schedule.joint)) * L * m * m
+    snapshots = len(schedule.snapshot) * L * m * (9 if schedule.parts else 3) * M
+    running = min(task.workers, task.replicas) * M * (bases + fields + sobol + replay)
+    recorded = task.replicas * (kernels + snapshots)
+    return 8 * (recorded + max(running, recorded))
 
 
 def available_bytes() -> int:

@@ -86,7 +86,7 @@ class Prediction:
     ----------
     ranks : (L - 1, 2) p and q of W^2..W^L at the end.
     arrays : the largest number of arrays in one particle space; must stay below the number of particles.
-    bytes : of the arrays of all processes together, beside the 0.2 GB that each needs to exist.
+    bytes : of the arrays of all processes together, beside the 0.3 GB that each needs to exist.
     free_bytes : what is free now.
     seconds : on idle cores.
     pilot : Trial at few particles.
