@@ -1,5 +1,6 @@
 """The command line. Oracles: the Python interface on the same settings, and what each bad input is defined to do."""
 
+import contextlib
 import json
 import os
 import re
@@ -280,13 +281,19 @@ def test_interrupting_worker_processes(folder):
     process = subprocess.Popen(
         [sys.executable, "-m", "tpsim", *command("run", sets=sets)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # a shell's background job ignores Ctrl-C, and would hand that down to here
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    for line in process.stdout:  # the conventions come last before the run
-        if line.startswith("  loss:"):
-            break
-    time.sleep(2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        for line in process.stdout:  # the conventions come last before the run
+            if line.startswith("  loss:"):
+                break
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted: nothing was written")
     assert "Traceback" not in errors and tree(folder) == {}
 
