@@ -7,6 +7,7 @@ Exit codes: 0; 2 bad input (one line on stderr, nothing written); 3 the run had 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import warnings
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .errors import Notice, RunStopped, TpsimError
 
 if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most errors come at once
+    from pathlib import Path
+
     import xarray as xr
 
     from .config import Config
@@ -47,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted", "nothing was written")
         return INTERRUPTED
+    except BrokenPipeError:  # `tpsim plan | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,13 +117,15 @@ def run(arguments: argparse.Namespace) -> int:
         if dataset is None:
             _say("stopped", f"{stopped}; nothing was finished, and nothing was written")
             return STOPPED
-    seconds = time.perf_counter() - start
-    paths = _write(job, folder, dataset, seconds, stopped, arguments.quiet)
+    summary = _write(job, folder, dataset, time.perf_counter() - start, stopped)
+    if not arguments.quiet:
+        from .report import table
+
+        print(f"result\n{table(summary)}\n  time: {summary['seconds']:.1f} s\n")
+        print(f"written to {folder}: {', '.join(summary['files'])}", flush=True)
     if stopped is not None:
         _say("stopped", f"{stopped}; the steps before it are in {folder}")
         return STOPPED
-    if not arguments.quiet:
-        print(f"\nwritten to {folder}: {', '.join(path.name for path in paths)}")
     return OK
 
 
@@ -142,23 +150,22 @@ def _announce(job: Job) -> None:
         _say("notice", concern)
 
 
-def _write(job: Job, folder: Any, dataset: xr.Dataset, seconds: float, stopped: str | None, quiet: bool) -> list[Any]:
+def _write(job: Job, folder: Path, dataset: xr.Dataset, seconds: float, stopped: str | None) -> dict[str, Any]:
+    """Write everything that the run leaves, and return its summary."""
     from . import output
     from .config import to_toml
     from .data import describe
-    from .report import summarise, table
+    from .report import summarise
     from .results import versions
 
     dataset = dataset if job.kept else output.thin(dataset)
-    summary = summarise(dataset)
-    if not quiet:
-        print(f"result\n{table(summary)}\n  time: {seconds:.1f} s", flush=True)
-    summary |= {
+    summary = summarise(dataset) | {
         "seconds": round(seconds, 3), "stopped": stopped, "notices": dataset.attrs["notices"].splitlines(),
         "data": describe(job.task.problem), "versions": versions(),
     }  # fmt: skip
     origin = f"tpsim {versions()['tpsim']}: the configuration of the results beside this file, every default resolved"
-    return output.write(folder, dataset, summary, to_toml(job.config, [origin]))
+    paths = output.write(folder, dataset, summary, to_toml(job.config, [origin]))
+    return summary | {"files": [path.name for path in paths]}
 
 
 def _say(kind: str, message: str) -> None:
