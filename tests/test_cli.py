@@ -233,6 +233,7 @@ def test_a_diverging_run_keeps_what_was_finished(no_figures, capsys):
     assert main(command("run", "--output", "out", sets=sets)) == 3
     printed = capsys.readouterr()
     last = printed.err.splitlines()[-1]
+    assert "wrong signs on probes (to 0)" in printed.out  # every 10 steps: the last was step 0
     assert last.startswith("stopped: replica ") and "diverged" in last and "smaller learning rate" in last
     step = int(last.split("at step ")[1].split(";")[0])
     run = tpsim.load("out/limit.nc")

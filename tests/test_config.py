@@ -162,7 +162,7 @@ def test_a_schedule_changes_at_its_steps():
     "table", [{}, {"1": 0.1}, {"0": 1, "x": 1}, {"0": 1, "-1": 1}, {"0": 1, "1.5": 1}, {"0": 1, "²": 1}]
 )
 def test_a_schedule_needs_step_numbers_from_0(table):
-    with pytest.raises(InputError, match="training.learning_rate"):
+    with pytest.raises(InputError, match="learning_rate"):
         StepSchedule.of(table)
 
 

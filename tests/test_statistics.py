@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import pytest
-import xarray as xr
 from scipy.stats import norm
 
 import finite
@@ -78,48 +75,34 @@ CORRELATED = {
     "tanh": (correlated_problem(4, 0), Network(2, "tanh", 2**0.5), 15),
     "silu": (correlated_problem(6, 1), Network(3, "silu", 2**0.5), 20),
 }
-AT_THE_EDGE = pytest.mark.xfail(
-    reason="kernel_dh of silu changes by 1.03 standard errors at t = 20, 0.6 over the run; with another seed 0.80, 0.70"
-)
+REPLICAS = 24
 
 
-@lru_cache
-def with_tolerances(case: str) -> tuple[xr.Dataset, xr.Dataset]:
-    """The same eight replicas with the default tolerance and a tenth of it."""
+@pytest.mark.parametrize("case", ["tanh", "silu"])
+def test_a_tenth_of_the_default_tolerance_changes_less_than_the_standard_error(case: str) -> None:
+    """Oracle: the same replicas at a tenth of the tolerance; root mean square over samples, at every step and layer.
+
+    The standard error is that of the default eight replicas. The change is a mean over 24: over eight its own noise is
+    as large as what it is compared with, and for kernel_dh of silu the worst of all steps then came out at 1.03.
+    """
     problem, network, steps = CORRELATED[case]
     training = Training(steps, 0.1, reduction="mean")
     default, tenth = (
-        simulate(problem, network, training, 4096, 8, tolerance=tolerance, progress=False, threads=1)
+        simulate(problem, network, training, 4096, REPLICAS, tolerance=tolerance, progress=False, threads=1)
         for tolerance in (None, 3e-4)
     )
-    return default, tenth
-
-
-@pytest.mark.parametrize(
-    "case,names",
-    [
-        ("tanh", ("f", "kernel_h", "kernel_x", "kernel_dh")),
-        ("silu", ("f", "kernel_h", "kernel_x")),
-        pytest.param("silu", ("kernel_dh",), marks=AT_THE_EDGE),
-    ],
-    ids=["tanh", "silu", "silu-kernel_dh"],
-)
-def test_a_tenth_of_the_default_tolerance_changes_less_than_the_standard_error(case: str, names: tuple) -> None:
-    """Oracle: the same replicas at a tenth of the tolerance; root mean square over samples, at every step and layer."""
-    default, tenth = with_tolerances(case)
     assert (tenth.rank_backward[:, -1, 1:] > 1.2 * default.rank_backward[:, -1, 1:]).all()
     ratios = []
-    for name in names:
+    for name in ("f", "kernel_h", "kernel_x", "kernel_dh"):
         paired = default[name] - tenth[name]
         change = square_over_samples(name, paired.mean("replica").values)
-        noise = square_over_samples(name, (paired.var("replica", ddof=1) / 8).values ** 0.5)
+        noise = square_over_samples(name, (paired.var("replica", ddof=1) / REPLICAS).values ** 0.5)
         error = square_over_samples(name, (default[name].var("replica", ddof=1) / 8).values ** 0.5)
         moved = error > 1e-18  # f_0 and layer 1 at t = 0 are exact
         assert change[~moved].sum() < 1e-18
-        whole_run = np.sqrt(change.sum(axis=0) / error.sum(axis=0)).max()
         ratios.append(np.sqrt(change[moved] / error[moved]).max())
         print(
-            f"{name}, {case}: change over standard error {ratios[-1]:.2f} at the worst step, {whole_run:.2f} over all; "
+            f"{name}, {case}: change over standard error {ratios[-1]:.2f} at the worst step; "
             f"minimum detectable effect {1 + norm.isf(0.1) * np.sqrt(noise[moved] / error[moved]).max():.2f}"
         )
     assert max(ratios) < 1.0

@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TpsimError as error:
         _say("error", str(error))
         return BAD_INPUT
+    except MemoryError:
+        _say("error", "the sizes asked for do not fit into memory")
+        return BAD_INPUT
     except KeyboardInterrupt:
         _say("interrupted", "nothing was written")
         return INTERRUPTED

@@ -226,7 +226,7 @@ class StepSchedule:
     def of(cls, table: dict[str, Any]) -> StepSchedule:
         """Return the schedule of a table {first step: rate}; InputError unless the steps are numbers, 0 among them."""
         if "0" not in table or not all(step.isdecimal() and step.isascii() and len(step) < 19 for step in table):
-            raise InputError("training.learning_rate", table, "{first step = rate}: steps >= 0, the first of them 0")
+            raise InputError("learning_rate", table, "{first step = rate}: steps >= 0, the first of them 0")
         ordered = sorted((int(step), rate) for step, rate in table.items())
         return cls(tuple(step for step, _ in ordered), tuple(rate for _, rate in ordered))
 

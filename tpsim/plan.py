@@ -13,6 +13,7 @@ from .errors import ResourceError
 from .probes import CHUNK
 
 if TYPE_CHECKING:
+    from .problem import Network, Problem, Training
     from .task import Task
 
 
@@ -72,11 +73,32 @@ def check_memory(task: Task) -> None:
         Names the number of particles that would fit, and that more workers need more.
     """
     inputs, particles = task.problem.inputs, task.settings.particles
-    rank = int(np.linalg.matrix_rank(inputs)) if max(inputs.shape) <= 2048 else 1
+    rank = int(np.linalg.matrix_rank(inputs)) if max(inputs.shape) <= 512 else 1  # larger ones take too long to ask
     needed, free = memory_bytes(task, rank), available_bytes()
     if needed > free:
-        fits = 1 << max(int(particles * free / needed).bit_length() - 1, 1)
+        records = memory_bytes(replace(task, settings=replace(task.settings, particles=0)), rank)
+        fits = int(particles * (free - records) / (needed - records))
+        advice = f"about particles={1 << (fits.bit_length() - 1)} would fit" if fits > 4 * rank else "too much at any M"
         raise ResourceError(
-            f"particles={particles} needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; about "
-            f"particles={fits} would fit (fewer workers, samples, snapshots or probe steps also need less)"
+            f"particles={particles} needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; {advice} "
+            f"(fewer workers, replicas, samples, layers, snapshots, probe or recorded steps also need less)"
+        )
+
+
+def check_records(problem: Problem, network: Network, training: Training, record_every: int, replicas: int) -> None:
+    """Refuse a run whose kernels alone cannot fit, before any list of its steps is made.
+
+    Raises
+    ------
+    ResourceError
+        Names the interval of recording that would fit.
+    """
+    once, free = 8 * replicas * 3 * network.depth * problem.samples**2, available_bytes()
+    records = training.steps // record_every + 1
+    if once * records > free:
+        most = free // once
+        advice = f"record_every={training.steps // (most - 1) + 1} would fit" if most > 1 else "fewer samples would"
+        raise ResourceError(
+            f"steps={training.steps} with record_every={record_every}: {records} records of {once / 2**20:.3g} MiB, "
+            f"{free / 2**30:.3g} GiB are free; {advice}"
         )

@@ -19,9 +19,11 @@ Array = np.ndarray
 def _matrix(field: str, value: Any, ndim: int, columns: int | None = None) -> Array:
     shape = {1: "(m,)", 2: "(m, d)"}[ndim]
     try:
+        if np.iscomplexobj(value) or np.ma.isMaskedArray(value):
+            raise TypeError
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(field, f"<{type(value).__name__}>", f"a real array of shape {shape}") from None
+        raise InputError(field, f"<{type(value).__name__}>", f"a plain real array of shape {shape}") from None
     if array.ndim != ndim:
         raise InputError(field, f"<array of shape {array.shape}>", f"an array of shape {shape}")
     if array.size == 0:
@@ -83,8 +85,9 @@ class Problem:
 
 def positive_int(field: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an int >= minimum, or raise `InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise InputError(field, value, f"an integer >= {minimum}")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not minimum <= value < 2**63:
+        large = isinstance(value, int) and value >= 2**63
+        raise InputError(field, value, f"an integer >= {minimum}" + (" and below 2^63" if large else ""))
     return int(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,9 +28,13 @@ class Schedule:
     snapshot: tuple[int, ...]
     parts: bool = False
 
+    @cached_property
+    def _everyone(self) -> frozenset[int]:
+        return frozenset({*self.record, *self.joint, *self.snapshot})
+
     def full(self, step: int) -> bool:
         """Whether all samples are evaluated at `step`, and not its minibatch only."""
-        return step in self.record or step in self.joint or step in self.snapshot
+        return step in self._everyone
 
 
 class Recorder:
@@ -56,6 +61,7 @@ class Recorder:
         self.arrays = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
         self.frames: list[Frame] = []
         self.undefined: set[str] = set()  # ratios that met a zero denominator
+        self._recorded = self._joined = self._pictured = 0  # rows filled
         self._initial: Fields | None = None
         self._previous: Fields | None = None
 
@@ -64,14 +70,17 @@ class Recorder:
         step, plan = fields.step, self.schedule
         if self._initial is None:
             self._initial = fields
-        if step in plan.record:
-            self._record(plan.record.index(step), state, fields, chi, loss, batch)
-        if step in plan.joint:
-            self._record_joint(plan.joint.index(step), fields)
-        if step in plan.probe:
+        if _next(plan.record, self._recorded) == step:
+            self._record(self._recorded, state, fields, chi, loss, batch)
+            self._recorded += 1
+        if _next(plan.joint, self._joined) == step:
+            self._record_joint(self._joined, fields)
+            self._joined += 1
+        if _next(plan.probe, len(self.frames)) == step:
             self.frames.append(Frame.of(state, step))
-        if step in plan.snapshot:
-            self._record_snapshot(plan.snapshot.index(step), state, fields)
+        if _next(plan.snapshot, self._pictured) == step:
+            self._record_snapshot(self._pictured, state, fields)
+            self._pictured += 1
         self._previous = fields
 
     def _record(self, t: int, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
@@ -151,6 +160,11 @@ class Recorder:
             if self.schedule.parts:
                 put["Z_h_parts"][t, l - 1] = _stack(forward_parts(state, fields, l))
                 put["Z_dx_parts"][t, l - 1] = _stack(backward_parts(state, fields, l))
+
+
+def _next(steps: tuple[int, ...], filled: int) -> int | None:
+    """The step that row `filled` waits for."""
+    return steps[filled] if filled < len(steps) else None
 
 
 def forward_parts(state: State, fields: Fields, l: int) -> Parts:

@@ -87,10 +87,11 @@ def _estimate(values: xr.DataArray) -> Estimate:
 def table(summary: dict[str, Any]) -> str:
     """Return the table of a summary: start and end, each +- its standard error."""
     rows: list[tuple[str, Any, Callable[[Estimate], str]]] = [("loss", summary["loss"], show)]
-    if "probe_error" in summary:
-        rows.append(("wrong signs on probes", summary["probe_error"], percent))
-    if "probe_mse" in summary:
-        rows.append(("mean (f - y)^2 on probes", summary["probe_mse"], show))
+    for key, name, form in (("probe_error", "wrong signs", percent), ("probe_mse", "mean (f - y)^2", show)):
+        if key in summary:
+            last = summary["probe_steps"][1]  # a run that had to stop may be past it
+            late = "" if last == summary["steps"] else f" (to {last})"
+            rows.append((f"{name} on probes{late}", summary[key], form))
     for layer in summary["layers"]:
         for field in "hx":
             name = f"layer {layer['layer']}  smallest eigenvalue, {field}"

@@ -17,8 +17,9 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from .core import MaxRank, Noise, SpaceFull
+from .core.kernels import inner_rows
 from .errors import Diverged, Notice, RankError
-from .mlp import State, backward, forward, update
+from .mlp import Fields, State, backward, forward, update
 from .probes import replay
 from .problem import Network, Problem, Training
 from .progress import Bar, Progress, Relay
@@ -113,7 +114,7 @@ def simulate(
 
     Source: Chen et al. 2025, Appendix B, corrected (docs/algorithm.md).
     Error: spread of f over replicas M^-0.65..-0.9 with Sobol points, bias O(1/M); zero for the identity activation.
-    Cost: O(M r m) a step for basis size r, which saturates; memory 3 M r arrays a hidden matrix.
+    Cost: O(M r m) a step for basis size r, which saturates; memory 3 (p + q) arrays of M particles a hidden matrix.
     """
     task = prepare(
         problem, network, training, particles=particles, replicas=replicas, noise=noise, sobol=sobol,
@@ -126,7 +127,8 @@ def simulate(
 def execute(task: Task, progress: Progress = None) -> xr.Dataset:
     """Run all replicas of a checked task; see `simulate`."""
     with Bar(progress, task.replicas, task.training.steps + 1) as bar:
-        return _finish(task, _run_all(task, bar))
+        results = _run_all(task, bar)
+    return _finish(task, results)
 
 
 def run_replica(
@@ -134,7 +136,7 @@ def run_replica(
 ) -> Replica:
     """One independent run of the limit: the algorithm."""
     problem, network, training = task.problem, task.network, task.training
-    settings, schedule, batches = task.settings, task.schedule, task.batches
+    settings, schedule = task.settings, task.schedule
     everyone = np.arange(problem.samples)
     recorder = Recorder(schedule, network.depth, problem.samples, settings.particles)
     state = State(network, problem.inputs, settings, replica)
@@ -142,14 +144,15 @@ def run_replica(
     stopped: str | None = None
     kind: type[Diverged] | type[RankError] | None = None
     try:
-        for step in range(training.steps + 1):
-            batch = batches[step]
+        for step, batch in enumerate(task.batches()):
             samples = everyone if schedule.full(step) else batch
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot)
-            if reason := _diverged(fields.f, problem.targets):
+            if not (reason := _diverged(fields, problem.targets)):
+                backward(state, fields, schedule.parts and step in schedule.snapshot)
+                reason = _not_finite(fields.dh, "dh")
+            if reason:
                 stopped, kind = f"{reason} at step {step}", Diverged
                 break
-            backward(state, fields, schedule.parts and step in schedule.snapshot)
             loss, gradient = _loss(training, fields.f, problem.targets[samples])
             recorder.observe(state, fields, gradient, loss, batch)
             report(step, loss)
@@ -183,12 +186,22 @@ def _loss(training: Training, f: Array, y: Array) -> tuple[float, Array]:
     return float(np.sum(value)), gradient
 
 
-def _diverged(f: Array, targets: Array) -> str | None:
-    limit = DIVERGED * max(1.0, float(np.abs(targets).max()))
+def _diverged(fields: Fields, targets: Array) -> str | None:
+    """Say what is not finite, in f or in the second moments of a layer, or too large."""
+    f, limit = fields.f, DIVERGED * max(1.0, float(np.abs(targets).max()))
+    if reason := _not_finite(fields.h, "h"):
+        return reason
     if not np.isfinite(f).all():
         return "diverged: f is not finite"
     if np.abs(f).max() > limit:
         return f"diverged: |f| = {np.abs(f).max():.3g} exceeds {limit:.3g}; a smaller learning rate is needed,"
+    return None
+
+
+def _not_finite(layers: list[Array], name: str) -> str | None:
+    for l, z in enumerate(layers[1:], start=1):
+        if not np.isfinite(inner_rows(z, z)).all():
+            return f"diverged: E[(Z^{name})^2] of layer {l} is not finite"
     return None
 
 
@@ -197,7 +210,8 @@ def _run_quietly(task: Task, replica: int, report: Callable[[int, float], None])
     before = numba.get_num_threads()
     numba.set_num_threads(task.threads)
     try:
-        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+        quiet = np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
+        with quiet, threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", Notice)
             result = run_replica(task, replica, report)
     finally:
@@ -245,6 +259,6 @@ def _finish(task: Task, results: list[Replica]) -> xr.Dataset:
         warnings.warn(notice, Notice, stacklevel=4)
     for index, result in enumerate(results):
         if result.kind is not None and result.finished == finished:
-            raise result.kind(f"replica {index} stopped: {result.stopped}", finished, run)
+            raise result.kind(f"replica {index}: {result.stopped}", finished, run)
     assert run is not None
     return run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import joblib
@@ -13,7 +14,7 @@ from .assumption import check_assumption
 from .core import TILE, Noise, check_noise
 from .errors import InputError, ResourceError
 from .mlp import Settings
-from .plan import check_memory, most_workers
+from .plan import check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
 from .record import Schedule
 
@@ -45,10 +46,10 @@ class Task:
     threads: int = 1
     notices: list[str] = field(default_factory=list)
 
-    @property
-    def batches(self) -> list[Array]:
-        """B_0 .. B_{T-1}, and an empty one for the last step, which makes no update."""
-        return [*self.training.batch_indices(self.problem.samples), np.empty(0, dtype=int)]
+    def batches(self) -> Iterator[Array]:
+        """Yield B_0 .. B_{T-1}, and an empty one for the last step, which makes no update."""
+        yield from self.training.batch_indices(self.problem.samples)
+        yield np.empty(0, dtype=int)
 
 
 def prepare(
@@ -87,13 +88,15 @@ def prepare(
             raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
     settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank)
     positive_int("replicas", replicas)
+    check_records(problem, network, training, positive_int("record_every", record_every), replicas)
     schedule = _schedule(problem, training, record_every, probe_every, joint_every, snapshots, parts)
     _check_training(problem, network, training)
     _check_room(problem, training, settings)
     task = Task(problem, network, training, settings, schedule, replicas)
     if workers is None:
         workers = most_workers(task, min(replicas, joblib.cpu_count()))
-    threads = _threads(threads, positive_int("workers", workers), settings.particles)
+    workers = min(positive_int("workers", workers), replicas)
+    threads = _threads(threads, workers, settings.particles)
     task = replace(task, workers=workers, threads=threads)
     check_memory(task)
     return replace(task, notices=_data_notices(problem))
@@ -112,7 +115,7 @@ def resolve_settings(
         raise InputError("sobol", sobol, "True, False or None")
     check_noise(noise, bool(sobol), particles)
     if tolerance is None:
-        tolerance = DEFAULT_TOLERANCE.get(noise, min(3.0 / np.sqrt(particles), 0.5))
+        tolerance = min(3.0 / np.sqrt(particles), 0.5) if noise == "iid" else DEFAULT_TOLERANCE[noise]
     elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
     if max_rank is not None:
@@ -141,7 +144,8 @@ def _schedule(
 
 def _check_training(problem: Problem, network: Network, training: Training) -> None:
     """Refuse bad batches, rates and targets before any work is done."""
-    for _ in training.batch_indices(problem.samples):
+    listed = training.batches is not None and not isinstance(training.batches, dict)
+    for _ in itertools.islice(training.batch_indices(problem.samples), None if listed else 1):
         pass
     for step in range(training.steps if callable(training.learning_rate) else 1):
         training.rates(step, network.depth)

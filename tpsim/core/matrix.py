@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ResourceError
+from ..errors import InputError, ResourceError
 from .kernels import expand, inner, inner_rows
 from .noise import Key
 from .rows import Rows
@@ -76,11 +76,11 @@ class GaussianMatrix:
         An argument enters its basis when its relative residual is larger. Error O(tolerance^2) in scalars.
     max_rank : int, optional
         Largest number of basis vectors on either side.
-    key : tuple of int
-        Tells the draws of this matrix from those of others in the same spaces.
+    key : tuple of int, optional
+        Tells the draws of this matrix from those of others in the same spaces. Default: a new name in each.
 
     Error: exact second moments with `matched` noise, O(rank / M) bias with `iid`, none in law with `width`.
-    Cost: 8 m r M flops a product, reading 3 (p + q) / 2 arrays; memory 2 M (p + q), 3 M (p + q) with `matched`.
+    Cost: 8 m r M flops a product, reading X, V, U and D once; memory 2 M (p + q), 3 M (p + q) with `matched`.
     Source: Yang & Hu 2020 (TP4), Theorem 7.4; the conditioning is that of Lu 2021, "Householder Dice".
     """
 
@@ -91,10 +91,17 @@ class GaussianMatrix:
         scale: float = 1.0,
         tolerance: float = 3e-3,
         max_rank: int | None = None,
-        key: Key = (0,),
+        key: Key | None = None,
     ) -> None:
+        if not (np.ndim(scale) == 0 and np.isfinite(scale) and scale >= 0):
+            raise InputError("scale", scale, "a finite number >= 0")
+        if not 0 < tolerance < 1:
+            raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
+        if max_rank is not None and max_rank < 1:
+            raise InputError("max_rank", max_rank, "an integer >= 1")
         self.source, self.target = source, target
-        self.scale, self.tolerance, self.max_rank, self.key = float(scale), tolerance, max_rank, key
+        self.scale, self.tolerance, self.max_rank = float(scale), tolerance, max_rank
+        self.key = (source.new_name(), target.new_name()) if key is None else key
         self.X, self.V = Rows(source.particles), source.family()
         self.D, self.U = Rows(target.particles), target.family()
         self.S = np.zeros((0, 0))  # (q, p), the core of all updates
@@ -119,10 +126,12 @@ class GaussianMatrix:
 
         Raises
         ------
+        InputError
+            x is not a real array over the source space, or `step` names a direction's randomness a second time.
         SpaceFull, MaxRank
             When x leaves the span and there is no room for a new direction: take more particles.
         """
-        x = np.atleast_2d(x)
+        x = self.source.arrays_of(x)
         names = self._names(FORWARD, step, labels, len(x))
         known = len(self.X)
         with _in_step(self.X, self.U):
@@ -135,7 +144,7 @@ class GaussianMatrix:
         self, y: Array, step: int | None = None, labels: Iterable[int] | None = None, parts: bool = False
     ) -> Product:
         """Return W_t' y for the rows of y, (m, M); see `product`."""
-        y = np.atleast_2d(y)
+        y = self.target.arrays_of(y, "y")
         names = self._names(BACKWARD, step, labels, len(y))
         known = len(self.D)
         with _in_step(self.D, self.V):

@@ -16,6 +16,7 @@ from .rows import Rows
 Array = np.ndarray
 Noise = Literal["iid", "width", "matched"]
 
+_UNNAMED = 1 << 29  # a first key entry that nothing else uses
 IN_SPAN = 1e-12  # an array whose relative residual is below this lies in the joint basis up to rounding
 
 
@@ -58,13 +59,17 @@ class ParticleSpace:
     def __init__(
         self, particles: int, noise: Noise = "matched", sobol: bool = False, seed: Key = (0,), name: str = "the space"
     ) -> None:
+        if isinstance(particles, bool) or not isinstance(particles, int | np.integer) or particles < 2:
+            raise InputError("particles", particles, "an integer >= 2")
         check_noise(noise, sobol, particles)
-        self.particles, self.noise, self.name = particles, noise, name
+        self.particles, self.noise, self.name = int(particles), noise, name
         self._source = NormalSource(particles, tuple(seed), sobol)
         self._families: list[Rows] = []  # fresh draws
         self._kept = Rows(particles)  # what `keep` adds to the joint basis (`matched`)
         self._counted = 0  # what `keep` was shown in the other modes, which have no joint basis
         self._warned = False
+        self._drawn: set[Key] = set()  # the names of all draws
+        self._unnamed = 0  # how many families were given a name of their own
         if noise == "matched":
             self._kept.append(np.ones(particles))
 
@@ -79,6 +84,19 @@ class ParticleSpace:
         self._families.append(family)
         return family
 
+    def new_name(self) -> int:
+        """Return a number that no earlier call has returned: names what its owner draws in this space."""
+        self._unnamed += 1
+        return self._unnamed - 1
+
+    def arrays_of(self, x: Array, field: str = "x") -> Array:
+        """Return x, one array (M,) or a stack (k, M), as a contiguous float64 stack, or raise `InputError`."""
+        rows = np.atleast_2d(np.asarray(x))
+        if rows.ndim != 2 or rows.shape[1] != self.particles or rows.dtype.kind not in "fiub":
+            what = f"<{rows.dtype} array of shape {np.shape(x)}>"
+            raise InputError(field, what, f"real arrays of shape (k, {self.particles})")
+        return np.ascontiguousarray(rows, dtype=np.float64)
+
     def draw(self, family: Rows, keys: Sequence[Key], complement: Array | None = None) -> Array:
         """Append one fresh array per key to `family` and return them, (k, M).
 
@@ -87,13 +105,16 @@ class ParticleSpace:
         family : Rows
             One of this space's families.
         keys : sequence of tuples of int
-            What the draws are called; equal keys give equal pseudo-random numbers.
+            What the draws are called; equal keys give equal pseudo-random numbers, so none may be used twice.
         complement : (r, M) orthonormal, optional
             `width` projects the draws off these arrays: the block of the matrix that is already known.
         """
         start = len(family)
         for key in keys:
+            if key in self._drawn:
+                raise InputError("key", key, f"a name that was not drawn before in {self.name}")
             self._make_room()
+            self._drawn.add(key)
             family.append(self._shape(self._source.normal(key)[None].copy(), complement))
         return family.array[start:]
 
@@ -114,12 +135,17 @@ class ParticleSpace:
                 z /= np.sqrt(inner_rows(z, z))[:, None]
         return z
 
-    def normal(self, key: Key = (0,), count: int = 1) -> Array:
-        """Return `count` fresh N(0, 1) arrays, (count, M), independent of everything in this space so far."""
-        return self.draw(self.family(), [(*key, k) for k in range(count)])
+    def normal(self, key: Key | None = None, count: int = 1) -> Array:
+        """Return `count` fresh N(0, 1) arrays, (count, M), independent of everything in this space so far.
+
+        They are named by `key`, or by how many names were given out before.
+        """
+        name = (_UNNAMED, self.new_name()) if key is None else key
+        return self.draw(self.family(), [(*name, k) for k in range(count)])
 
     def keep(self, x: Array) -> None:
         """Make later `matched` draws orthogonal to the rows of x, (k, M); the other modes only count them."""
+        x = self.arrays_of(x)
         if self.noise != "matched":
             self._counted += len(x)
             return
@@ -134,11 +160,11 @@ class ParticleSpace:
 
     def inner(self, x: Array, y: Array) -> Array:
         """Return <x_i, y_j>, (m, k): the particle estimate of E[x_i y_j]."""
-        return inner(np.atleast_2d(x), np.atleast_2d(y))
+        return inner(self.arrays_of(x), self.arrays_of(y, "y"))
 
     def mean(self, x: Array) -> Array:
         """Return the particle estimate of E[x_i], (m,)."""
-        return inner(np.atleast_2d(x), np.ones((1, self.particles)))[:, 0]
+        return inner(self.arrays_of(x), np.ones((1, self.particles)))[:, 0]
 
     def _basis(self) -> list[Array]:
         return [self._kept.array, *(family.array for family in self._families)]
