@@ -96,8 +96,8 @@ def table(summary: dict[str, Any]) -> str:
         for field in "hx":
             name = f"layer {layer['layer']}  smallest eigenvalue, {field}"
             rows.append((name, layer[f"smallest_eigenvalue_{field}"], show))
-    lines = [f"  {'':32}{'step 0':26}step {summary['steps']}"]
-    lines += [f"  {name:32}{form(both['start']):26}{form(both['end'])}" for name, both, form in rows]
+    lines = [f"  {'':36}{'step 0':26}step {summary['steps']}"]
+    lines += [f"  {name:36}{form(both['start']):26}{form(both['end'])}" for name, both, form in rows]
     lines += ["", f"  {'at the last step':20}{'change of h':26}{'change of x':26}ranks p, q"]
     for layer in summary["layers"]:
         changes = "".join(f"{show(layer[f'feature_change_{field}']):26}" for field in "hx")
