@@ -255,11 +255,43 @@ def test_max_rank_is_refused():
         ((64, "width", True), "sobol"),
         ((64, "iid", True), "sobol"),
         ((65, "matched", True), "sobol"),
+        ((0,), "particles"),
+        ((1.5,), "particles"),
     ],
 )
 def test_unknown_noise_is_refused(arguments, field):
     with pytest.raises(InputError, match=f"^{field}: got"):
         ParticleSpace(*arguments)
+
+
+def test_what_is_no_array_over_the_space_is_refused():
+    space = ParticleSpace(64)
+    W = GaussianMatrix(space, ParticleSpace(32, seed=(1,)))
+    for x in (np.ones(32), np.ones((2, 3, 64)), np.ones(64) + 1j, np.array(["a"] * 64), 1.0):
+        for use in (W.product, space.mean, space.keep):
+            with pytest.raises(InputError, match="^x: got"):
+                use(x)
+    with pytest.raises(InputError, match="^y: got"):
+        W.T @ np.ones(64)
+    assert (W @ np.arange(64)).shape == (1, 32)  # integers are real numbers
+
+
+@pytest.mark.parametrize("noise", ["matched", "iid", "width"])
+def test_draws_without_a_name_are_independent(noise):
+    """Oracle: independence of two matrices and two draws in one space: |correlation| < 6 sigma, fourth moment 3."""
+    space = ParticleSpace(4096, noise)
+    x = space.normal()
+    fields = np.concatenate([x, space.normal(), GaussianMatrix(space, space) @ x, GaussianMatrix(space, space) @ x])
+    assert np.abs(space.inner(fields, fields)[np.triu_indices(4, 1)]).max() < 6 / 64
+    assert np.abs((fields**4).mean(axis=1) - 3).max() < 6 * np.sqrt(96) / 64
+    assert np.abs(space.inner(fields**2, fields**2)[np.triu_indices(4, 1)] - 1).max() < 6 * np.sqrt(8) / 64
+
+
+def test_a_name_serves_once():
+    space = ParticleSpace(64)
+    space.normal((7,))
+    with pytest.raises(InputError, match="^key: got"):
+        space.normal((7,))
 
 
 def test_a_zero_argument_has_a_zero_image():

@@ -205,6 +205,23 @@ def test_a_diverging_run_stops_and_keeps_what_was_finished():
     assert_array_equal(short.f, run.f)
 
 
+@pytest.mark.parametrize(
+    "scale, what",
+    [([1e200, 1.0, 1.0], r"E\[\(Z\^h\)\^2\] of layer 1 is not finite"), ([1.0, 1.0, 1e200], r"\|f\| = ")],
+)
+def test_a_state_that_is_not_finite_stops_the_run(scale, what):
+    with pytest.raises(Diverged, match=rf"diverged: {what}.* at step 0") as caught:
+        simulate(PROBLEM, Network(2, init_scale=scale), Training(3), **SMALL)
+    assert caught.value.run is None and caught.value.step == 0
+
+
+def test_endless_runs_are_refused_at_once():
+    start = time.perf_counter()
+    with pytest.raises(ResourceError, match=r"steps=1000000000000 .* record_every=\d+ would fit"):
+        simulate(PROBLEM, Network(2), Training(10**12), **SMALL)
+    assert time.perf_counter() - start < 1.0
+
+
 def test_too_many_arrays_stop_the_run_with_a_number():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)
@@ -287,6 +304,8 @@ BAD_DATA = [
     (([1.0, 2.0], [1.0, 2.0]), "inputs"),
     ((np.zeros((0, 3)), []), "inputs"),
     (([["a"]], [1.0]), "inputs"),
+    ((INPUTS + 1j, TARGETS), "inputs"),
+    ((np.ma.masked_less(INPUTS, 0), TARGETS), "inputs"),
     ((INPUTS, TARGETS[:2]), "targets"),
     ((INPUTS, [np.nan, 0, 1]), "targets"),
     ((INPUTS, TARGETS, np.zeros((2, 7))), "probes"),
@@ -308,6 +327,9 @@ BAD_SETTINGS = [
     ({"workers": 0}, "workers"),
     ({"threads": 99}, "threads"),
     ({"max_rank": 0}, "max_rank"),
+    ({"seed": 2**63}, "seed"),
+    ({"particles": 10**40}, "particles"),
+    ({"snapshots": 3}, "snapshots"),
 ]
 BAD_TRAINING = [
     ({"steps": -1}, "steps"),
@@ -321,6 +343,16 @@ BAD_TRAINING = [
     ({"batches": [[0], [5]]}, r"batches\[1\]"),
     ({"batches": [[0], []]}, r"batches\[1\]"),
     ({"batches": [[0]]}, "batches"),
+    ({"batches": np.array(5)}, "batches"),
+    ({"batches": {(0,), (1,)}}, "batches"),
+    ({"batches": [[0, [1, 2]]] * 2}, r"batches\[0\]"),
+    ({"learning_rate": [[1], [1, 2]]}, "learning_rate"),
+    ({"learning_rate": "fast"}, "learning_rate"),
+    ({"reduction": np.array(["sum", "mean"])}, "reduction"),
+    ({"loss": (lambda f, y: (f - y) ** 2, lambda f, y: 2 * (f - y).sum())}, "loss derivative"),
+    ({"loss": (lambda f, y: None, lambda f, y: f)}, "loss value"),
+    ({"loss": (lambda f, y: f, lambda f, y: f / f.sum())}, "loss derivative"),
+    ({"loss": (lambda f, y: f, lambda f, y: f.__isub__(y))}, "loss derivative"),
 ]
 
 

@@ -133,6 +133,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(read: Config) -> Job:
+    from .plan import check_particles
+
+    check_particles(read.simulation.particles)
     from . import job  # brings the engine, for a configuration that is well formed
 
     return job.prepare(read)

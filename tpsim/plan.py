@@ -64,6 +64,24 @@ def most_workers(task: Task, most: int) -> int:
     return next(fits, 1)
 
 
+def check_particles(particles: int) -> None:
+    """Refuse particles of which not even the eight arrays that one sample and one layer need can fit.
+
+    Knows nothing of the problem, so that the command line can ask before it imports the engine.
+
+    Raises
+    ------
+    ResourceError
+        Names an upper bound of what fits.
+    """
+    needed, free = 8 * 8 * particles, available_bytes()
+    if needed > free:
+        raise ResourceError(
+            f"particles={particles} needs at least {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; at most "
+            f"particles={1 << ((free // 64).bit_length() - 1)} would fit, fewer with more samples or layers"
+        )
+
+
 def check_memory(task: Task) -> None:
     """Refuse a run whose lower bound (the ranks of linear features at step 0) cannot fit.
 

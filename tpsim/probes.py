@@ -57,7 +57,8 @@ def replay(state: State, frames: list[Frame], probes: Array) -> Array:
     probes : (p, d)
 
     Error: as f on the training samples, plus the sampling of Z below the last layer, O(M^-1/2) in the antithetic odd
-    part only; a probe that is a training input returns that sample's f.
+    part only; a probe that is a training input returns that sample's f up
+    to what the tolerance dropped.
     Cost: for each frame and sign a forward pass over p rows at the final ranks.
     """
     out = np.empty((len(frames), len(probes)))

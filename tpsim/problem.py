@@ -167,11 +167,11 @@ class Training:
     def __post_init__(self) -> None:
         positive_int("steps", self.steps, 0)
         resolve_loss(self.loss)
-        if self.reduction not in ("sum", "mean"):
+        if not isinstance(self.reduction, str) or self.reduction not in ("sum", "mean"):
             raise InputError("reduction", self.reduction, "'sum' or 'mean'")
         if not callable(self.learning_rate):
             rate = self.learning_rate
-            size = 0 if np.ndim(rate) == 0 else max(len(rate) - 1, 0)  # type: ignore[arg-type]
+            size = max(len(rate) - 1, 0) if hasattr(rate, "__len__") and np.shape(rate[:1]) == (1,) else 0  # type: ignore[index]
             per_layer("learning_rate", rate, size)
         self._check_batches()
 
@@ -185,7 +185,8 @@ class Training:
             positive_int("batches.size", batches["size"])
             positive_int("batches.seed", batches.get("seed", 0), 0)
             return
-        if isinstance(batches, str) or not hasattr(batches, "__len__") or len(batches) < self.steps:
+        listed = isinstance(batches, Sequence | np.ndarray) and not isinstance(batches, str)
+        if not listed or getattr(batches, "ndim", None) == 0 or len(batches) < self.steps:
             allowed = f"None, a {{size, seed}} table, or at least steps={self.steps} index lists"
             raise InputError("batches", batches, allowed)
 
@@ -229,8 +230,11 @@ def _shuffled_epochs(samples: int, size: int, seed: int, steps: int) -> Iterator
 
 
 def _index_list(batch: Any, step: int, samples: int) -> Array:
-    index = np.atleast_1d(np.asarray(batch))
     field = f"batches[{step}]"
+    try:
+        index = np.atleast_1d(np.asarray(batch))
+    except ValueError:
+        index = np.empty(0)
     if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
         raise InputError(field, batch, "a non-empty list of sample indices")
     if index.min() < 0 or index.max() >= samples:

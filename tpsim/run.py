@@ -113,7 +113,8 @@ def simulate(
         The run had to stop; its finished steps are in the exception's `run`.
 
     Source: Chen et al. 2025, Appendix B, corrected (docs/algorithm.md).
-    Error: spread of f over replicas M^-0.65..-0.9 with Sobol points, bias O(1/M); zero for the identity activation.
+    Error: spread of f over replicas about M^-0.6 to M^-0.8 with Sobol points, M^-0.5 without; bias O(1/M), measured in
+    docs/particle_bias.md; both zero for the identity activation.
     Cost: O(M r m) a step for basis size r, which saturates; memory 3 (p + q) arrays of M particles a hidden matrix.
     """
     task = prepare(
@@ -131,6 +132,7 @@ def execute(task: Task, progress: Progress = None) -> xr.Dataset:
     return _finish(task, results)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
 def run_replica(
     task: Task, replica: int, report: Callable[[int, float], None] = lambda step, loss: None
 ) -> Replica:
@@ -210,8 +212,7 @@ def _run_quietly(task: Task, replica: int, report: Callable[[int, float], None])
     before = numba.get_num_threads()
     numba.set_num_threads(task.threads)
     try:
-        quiet = np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
-        with quiet, threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", Notice)
             result = run_replica(task, replica, report)
     finally:

@@ -136,6 +136,8 @@ def _schedule(
     if joint_every is None:
         joint_every = record_every if problem.samples <= JOINT_SAMPLES else max(record_every, -(-T // 10))
     probe = () if problem.probes is None else every("probe_every", record_every if probe_every is None else probe_every)
+    if not isinstance(snapshots, Sequence | np.ndarray) or isinstance(snapshots, str):
+        raise InputError("snapshots", snapshots, "a list of steps")
     for step in snapshots:
         if positive_int("snapshots", step, 0) > T:
             raise InputError("snapshots", step, f"steps 0..{T}")
