@@ -28,7 +28,7 @@ class Activation:
         phi and phi', each of one array, elementwise, returning a float64 array of the same shape. Of a built-in
         activation these are the slow twins of its kernel.
     smooth : bool
-        False where phi' jumps (relu): Gauss-Hermite quadrature does not converge fast.
+        False where phi' jumps (relu): Gauss-Hermite quadrature then needs more nodes.
     """
 
     name: str
