@@ -131,6 +131,11 @@ def test_missing_variable_is_named(run, name):
         draw(run.drop_vars(variable))
 
 
+def test_a_run_without_replicas_is_refused(run):
+    with pytest.raises(InputError, match="no dimension replica"):
+        plot.loss(run.isel(replica=0))
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_missing_variable_of_a_figure_is_named(run, name):
     draw, variable = FIGURES[name]

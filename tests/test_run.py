@@ -163,6 +163,13 @@ def test_a_users_activation_and_loss_are_used():
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_a_derivative_that_is_none_is_noticed():
+    with pytest.warns(Notice, match="the activation's derivative is not the derivative"):
+        simulate(PROBLEM, Network(2, (np.tanh, np.tanh)), Training(1), **SMALL)
+    with pytest.warns(Notice, match="the loss's derivative is not the derivative"):
+        simulate(PROBLEM, Network(2), Training(1, loss=(lambda f, y: (f - y) ** 2, lambda f, y: f - y)), **SMALL)
+
+
 def test_standard_errors_come_from_replicas():
     run = simulate(PROBLEM, Network(1), Training(2), 256, 5)
     error = tpsim.standard_error(run.f)

@@ -13,6 +13,7 @@ import numpy as np
 from .assumption import check_assumption
 from .core import TILE, Noise, check_noise
 from .errors import InputError, ResourceError
+from .losses import LOSSES
 from .mlp import Settings
 from .plan import check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
@@ -99,7 +100,7 @@ def prepare(
     threads = _threads(threads, workers, settings.particles)
     task = replace(task, workers=workers, threads=threads)
     check_memory(task)
-    return replace(task, notices=_data_notices(problem))
+    return replace(task, notices=_data_notices(problem) + _slope_notices(network, training))
 
 
 def resolve_settings(
@@ -185,3 +186,21 @@ def _data_notices(problem: Problem) -> list[str]:
         f"Assumption 4.1, in the form that the proof of Theorem 4.5 needs, fails on these inputs "
         f"({report.needed_violations} violations): features may be linearly dependent"
     ]
+
+
+def _slope_notices(network: Network, training: Training) -> list[str]:
+    """Say where a user's derivative is not that of the function, at more than a tenth of some points."""
+    x, step = np.linspace(-1.5, 1.5, 61) + 0.013, 1e-5
+    pairs = {} if network.phi.builtin else {"the activation's": (network.phi.phi, network.phi.dphi)}
+    if training.criterion.name not in LOSSES:
+        value, derivative = training.criterion.value, training.criterion.derivative
+        y = np.where(np.arange(x.size) % 2, -1.0, 1.0)
+        pairs["the loss's"] = (lambda f: value(f, y), lambda f: derivative(f, y))
+    notices = []
+    for whose, (function, slope) in pairs.items():
+        expected = (function(x + step) - function(x - step)) / (2 * step)
+        wrong = np.abs(slope(x) - expected) > 1e-3 * (1.0 + np.abs(expected))
+        if wrong.mean() > 0.1:
+            where = f"for instance at {x[wrong][0]:.3g}"
+            notices.append(f"{whose} derivative is not the derivative of its function ({where})")
+    return notices

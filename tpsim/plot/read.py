@@ -28,6 +28,8 @@ MAX_PANELS = 4  # layers side by side in print
 
 def require(run: xr.Dataset, *names: str) -> None:
     """Raise `InputError` for the first of `names` that the run does not have, or has at no step."""
+    if "replica" not in run.dims:
+        raise InputError("run", "<no dimension replica>", "a run with its replicas; run.isel(replica=[0]) keeps one")
     for name in names:
         if name not in run or run[name].size == 0:
             source = HOW.get(name, "recorded by simulate")
