@@ -182,7 +182,7 @@ def coefficients(case: str, particles: int, matrix: type[GaussianMatrix]) -> tup
     return {name: np.array(v) for name, v in engine.items()}, {name: np.array(v) for name, v in oracle.items()}
 
 
-def compare(case: str, matrix: type[GaussianMatrix]) -> None:
+def check_fields(case: str, matrix: type[GaussianMatrix]) -> None:
     differences = []
     for particles in (512, 2048):
         engine, oracle = coefficients(case, particles, matrix)
@@ -197,7 +197,7 @@ def compare(case: str, matrix: type[GaussianMatrix]) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_score_function_fields_are_pathwise_derivatives(case: str) -> None:
     """Every Zdot of every layer, step and sample, coordinate by coordinate, both directions."""
-    compare(case, GaussianMatrix)
+    check_fields(case, GaussianMatrix)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -205,4 +205,4 @@ def test_score_function_fields_are_pathwise_derivatives(case: str) -> None:
 def test_wrong_engines_are_rejected(case: str, wrong: type[GaussianMatrix]) -> None:
     """Negative controls of the comparison above."""
     with pytest.raises(AssertionError, match="fail"):
-        compare(case, wrong)
+        check_fields(case, wrong)

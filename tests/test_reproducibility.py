@@ -26,7 +26,7 @@ def dsilu(h):
     return s * (1 + h * (1 - s))
 
 
-def identical(a, b):
+def assert_identical(a, b):
     for name in a.data_vars:
         assert_array_equal(a[name].values, b[name].values, err_msg=name)
     assert a.attrs == b.attrs
@@ -39,15 +39,15 @@ def test_results_do_not_depend_on_threads(noise, activation):
         simulate(PROBLEM, Network(3, activation), TRAINING, RAGGED, 1, noise, threads=threads, snapshots=[0, 4])
         for threads in (1, 2, 3)
     ]
-    identical(runs[0], runs[1])
-    identical(runs[0], runs[2])
+    assert_identical(runs[0], runs[1])
+    assert_identical(runs[0], runs[2])
 
 
 def test_results_do_not_depend_on_workers():
     network = Network(2, (lambda h: np.tanh(h), lambda h: 1 - np.tanh(h) ** 2))
     runs = [simulate(PROBLEM, network, TRAINING, 512, 5, workers=w) for w in (1, 2, 3)]
-    identical(runs[0], runs[1])
-    identical(runs[0], runs[2])
+    assert_identical(runs[0], runs[1])
+    assert_identical(runs[0], runs[2])
 
 
 def test_workers_may_have_more_than_one_thread():

@@ -18,7 +18,7 @@ TRAINING = Training(5, [0.1, 0.15, 0.2, 0.1])
 SCALARS = ("f", "kernel_h", "kernel_x", "kernel_dh", "kernel_h0", "kernel_x0")
 
 
-def same(a: xr.Dataset, b: xr.Dataset, names, bound: float) -> None:
+def assert_same(a: xr.Dataset, b: xr.Dataset, names, bound: float) -> None:
     for name in names:
         scale = max(1.0, float(np.abs(a[name]).max()))
         assert_allclose(a[name].values, b[name].values, rtol=0, atol=bound * scale, err_msg=name)
@@ -28,7 +28,7 @@ def test_rotating_the_inputs_changes_nothing():
     rotation = np.linalg.qr(RNG.standard_normal((5, 5)))[0]
     a = simulate(Problem(INPUTS, TARGETS), NETWORK, TRAINING, **SETTINGS)
     b = simulate(Problem(INPUTS @ rotation, TARGETS), NETWORK, TRAINING, **SETTINGS)
-    same(a, b, SCALARS, 1e-12)
+    assert_same(a, b, SCALARS, 1e-12)
 
 
 def test_duplicating_every_sample_and_halving_the_rate_changes_nothing():
@@ -38,7 +38,7 @@ def test_duplicating_every_sample_and_halving_the_rate_changes_nothing():
     with pytest.warns(Notice, match="Assumption 4.1"):
         b = simulate(twice, NETWORK, halved, **SETTINGS)
     for half in (slice(0, 4), slice(4, 8)):
-        same(a, b.isel(sample=half, sample2=half), SCALARS, 1e-12)
+        assert_same(a, b.isel(sample=half, sample2=half), SCALARS, 1e-12)
 
 
 def test_flipping_the_readout_the_targets_and_the_backward_noise_flips_f(monkeypatch):
@@ -52,7 +52,7 @@ def test_flipping_the_readout_the_targets_and_the_backward_noise_flips_f(monkeyp
 
     monkeypatch.setattr(NormalSource, "normal", flipped)
     b = simulate(Problem(INPUTS, -TARGETS), NETWORK, TRAINING, **SETTINGS)
-    same(a.assign(f=-a.f), b, SCALARS, 1e-12)
+    assert_same(a.assign(f=-a.f), b, SCALARS, 1e-12)
 
 
 def test_a_zero_rate_changes_nothing_and_names_the_undefined_ratios():

@@ -38,6 +38,7 @@ class Frame:
 
     @classmethod
     def of(cls, state: State, step: int) -> Frame:
+        """Return copies of what `state` has accumulated by `step`."""
         return cls(
             step,
             state.first.accumulated.copy(),

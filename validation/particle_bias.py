@@ -213,6 +213,7 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and print the tables of docs/particle_bias.md."""
     parser = argparse.ArgumentParser(description="The bias in M of `matched` noise, measured.")
     parser.add_argument("--quick", action="store_true", help="three M and few replicas")
     parser.add_argument("--output", metavar="FILE.json", help="write all rows here")
