@@ -96,7 +96,8 @@ def simulate(
     max_rank : int, optional
         Cap on the basis of either side of every hidden matrix.
     threads : int, optional
-        Threads of each process. Default: the cores divided by `workers`.
+        Threads of each process. Default: the cores divided by `workers`, with at least 8192 particles each. On a
+        machine with idle cores the environment variable OMP_WAIT_POLICY=ACTIVE makes more of them.
 
     Returns
     -------

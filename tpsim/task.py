@@ -22,6 +22,7 @@ from .record import Schedule
 Array = np.ndarray
 
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
+TILES_PER_THREAD = 8  # with fewer, waking a sleeping thread costs more than it saves
 JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
 
 
@@ -172,7 +173,7 @@ def _check_room(problem: Problem, training: Training, settings: Settings) -> Non
 def _threads(threads: int | None, workers: int, particles: int) -> int:
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
-        return max(1, min(available, joblib.cpu_count() // workers, particles // TILE))
+        return max(1, min(available, joblib.cpu_count() // workers, particles // (TILES_PER_THREAD * TILE)))
     if positive_int("threads", threads) > available:
         raise InputError("threads", threads, f"at most NUMBA_NUM_THREADS = {available}")
     return threads
