@@ -24,6 +24,14 @@ def test_products_over_particles_equal_numpy(m, r, particles):
     assert_allclose(inner_rows(x, x), (x * x).mean(axis=1), rtol=1e-14)
 
 
+def test_kernels_refuse_shapes_that_do_not_fit():
+    x, basis = np.ones((2, 30)), np.ones((3, 40))
+    for call in (lambda: inner(x, basis), lambda: expand(np.ones((2, 4)), basis), lambda: inner_rows(x, basis),
+                 lambda: expand(np.ones((2, 3)), basis, out=x)):  # fmt: skip
+        with pytest.raises(InputError, match="array of shape"):
+            call()
+
+
 def test_sums_do_not_depend_on_the_number_of_threads():
     """Oracle: bitwise identity."""
     rng = np.random.default_rng(1)

@@ -59,22 +59,22 @@ def prepare(
     network: Network,
     training: Training,
     *,
-    particles: int = 4096,
-    replicas: int = 8,
-    noise: Noise = "matched",
-    sobol: bool | None = None,
-    tolerance: float | None = None,
-    seed: int = 0,
-    record_every: int = 1,
-    workers: int | None = 1,
-    probe_every: int | None = None,
-    joint_every: int | None = None,
-    snapshots: Sequence[int] = (),
-    parts: bool = False,
-    max_rank: int | None = None,
-    threads: int | None = None,
+    particles: int,
+    replicas: int,
+    noise: Noise,
+    sobol: bool | None,
+    tolerance: float | None,
+    seed: int,
+    record_every: int,
+    workers: int | None,
+    probe_every: int | None,
+    joint_every: int | None,
+    snapshots: Sequence[int],
+    parts: bool,
+    max_rank: int | None,
+    threads: int | None,
 ) -> Task:
-    """Check every argument of `simulate` and resolve its defaults.
+    """Check every argument of `simulate`, all of them given, and resolve what is None.
 
     workers=None takes as many processes as there are cores, replicas, and room for.
 

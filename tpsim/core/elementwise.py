@@ -211,6 +211,7 @@ def _kernel(pair: Callable[[float], tuple[float, float]]) -> Callable[[Array, Ar
 
     @njit(parallel=True, cache=True, **_FUSED)
     def kernel(h: Array, x: Array, slope: Array) -> None:
+        """Write x = phi(h) and slope = phi'(h), (vectors, M) each."""
         particles = h.shape[1]
         for tile in prange((particles + TILE - 1) // TILE):
             start, stop = tile * TILE, min(particles, (tile + 1) * TILE)

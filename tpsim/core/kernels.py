@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..errors import InputError
 from .tiles import TILE
 
 Array = np.ndarray
@@ -83,6 +84,12 @@ def _fold(partial: Array, out: Array) -> None:
                 out[i, k] += partial[tile, i, k]
 
 
+def _check_shape(field: str, array: Array, shape: tuple[int, ...]) -> None:
+    """The kernels do not look where they read: a wrong shape must not reach them."""
+    if array.shape != shape:
+        raise InputError(field, f"<array of shape {array.shape}>", f"an array of shape {shape}")
+
+
 def expand(coefficients: Array, basis: Array, out: Array | None = None) -> Array:
     """Return out + coefficients @ basis, in place when `out` is given.
 
@@ -96,6 +103,8 @@ def expand(coefficients: Array, basis: Array, out: Array | None = None) -> Array
     """
     if out is None:
         out = np.zeros((coefficients.shape[0], basis.shape[1]))
+    _check_shape("coefficients", coefficients, (out.shape[0], basis.shape[0]))
+    _check_shape("out", out, (coefficients.shape[0], basis.shape[1]))
     if basis.shape[0]:
         _expand(np.ascontiguousarray(coefficients), basis, out)
     return out
@@ -112,6 +121,7 @@ def inner(x: Array, basis: Array) -> Array:
     Cost: 2 m r M flops; reads the basis once. Bit-identical for any number of threads.
     """
     particles = basis.shape[1]
+    _check_shape("x", x, (x.shape[0], particles))
     out = np.zeros((x.shape[0], basis.shape[0]))
     if out.size:
         partial = np.zeros(((particles + TILE - 1) // TILE, *out.shape))
@@ -137,6 +147,7 @@ def _row_sums(x: Array, y: Array, partial: Array) -> None:
 def inner_rows(x: Array, y: Array) -> Array:
     """Return <x_i, y_i> for each row i, shape (m,)."""
     particles = x.shape[1]
+    _check_shape("y", y, x.shape)
     out = np.zeros((x.shape[0], 1))
     partial = np.zeros(((particles + TILE - 1) // TILE, x.shape[0], 1))
     _row_sums(x, y, partial)
