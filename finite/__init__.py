@@ -1,6 +1,7 @@
 """Dense networks of finite width in torch: the same problems, names and result schema as the limit's."""
 
-from .dense import train
-from .parametrization import MUP, Parametrization
+from tpsim.parametrization import APPENDIX_A, MUP, TABLE_2, Parametrization, appendix_a
 
-__all__ = ["MUP", "Parametrization", "train"]
+from .dense import train
+
+__all__ = ["APPENDIX_A", "MUP", "TABLE_2", "Parametrization", "appendix_a", "train"]

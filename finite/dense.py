@@ -11,10 +11,10 @@ import xarray as xr
 from torch import Tensor
 
 from tpsim.errors import InputError
+from tpsim.parametrization import MUP, Parametrization
 from tpsim.problem import Network, Problem, Training, positive_int
 
 from .activations import in_torch
-from .parametrization import MUP, Parametrization
 from .record import QUANTITIES, Record
 
 Array = np.ndarray

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from finite.parametrization import MUP
+from finite import MUP
 from tpsim import FileError, InputError, Network, Training, simulate
 from tpsim.config import (
     DEMO,
