@@ -106,6 +106,7 @@ class SimulationTable:
     max_rank: StrictInt | None = _key(None, "an integer >= 1")
     workers: StrictInt | None = _key(None, "an integer >= 1")
     threads: StrictInt | None = _key(None, "an integer >= 1")
+    limit: Literal["mup", "ip", "ntp", "sp"] = _key("mup", '"mup", "ip", "ntp" or "sp"')
 
 
 @dataclass(frozen=True)

@@ -145,22 +145,34 @@ class _Rescaled:
 
 
 def as_mup(
-    parametrization: str | Parametrization, network: Network, training: Training, width: int
+    parametrization: str | Parametrization, network: Network, training: Training, width: float
 ) -> tuple[Network, Training]:
     """Return the muP network and training that are, at width n, those of another parametrization.
 
         s_l -> s_l n^(b_muP - b),    eta_l -> eta_l n^(c_muP - c)
 
-    Both describe the same initial law and the same updates of the same matrices, at this width only.
+    Both describe the same initial law and the same updates of the same matrices, at this width only. `width=math.inf`
+    gives the limit: of IP a network whose hidden matrices start at zero.
+
+    Raises
+    ------
+    InputError
+        An unknown name, or `math.inf` for a parametrization whose limit is not one of muP form (SP, NTP).
     """
     row = resolve_parametrization(parametrization)
     if row == MUP:
         return network, training
-    ones = np.ones(network.depth + 1)
-    scales = network.scales * row.init_std(ones, width) / MUP.init_std(ones, width)
-    factors = row.rates(ones, width) / MUP.rates(ones, width)
+    scales = _powers(width, MUP.init, row.init, network.depth)
+    factors = _powers(width, MUP.rate, row.rate, network.depth)
+    if not (np.isfinite(scales).all() and np.isfinite(factors).all()):
+        raise InputError("parametrization", row.name, "one whose limit has muP form (mup, ip)")
     own: Any = _Rescaled(training, tuple(factors))
-    return replace(network, init_scale=tuple(scales)), replace(training, learning_rate=own)
+    return replace(network, init_scale=tuple(network.scales * scales)), replace(training, learning_rate=own)
+
+
+def _powers(width: float, ours: Three, theirs: Three, depth: int) -> Array:
+    """width^(ours - theirs) for W^1..W^{L+1}; infinity to the power 0 is 1."""
+    return np.float64(width) ** (_spread(ours, depth + 1) - _spread(theirs, depth + 1))
 
 
 __all__ = [

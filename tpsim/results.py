@@ -14,7 +14,10 @@ import numpy as np
 import xarray as xr
 
 from .activations import fingerprint
+from .conventions import parametrization_title
 from .errors import FileError
+from .problem import Network, Problem, Training
+from .record import Schedule
 from .task import Task
 
 Array = np.ndarray
@@ -57,44 +60,83 @@ LABELS = {
 
 def assemble(task: Task, replicas: list[dict[str, Array]], finished: int, notices: list[str]) -> xr.Dataset | None:
     """Label the arrays of all replicas; steps from `finished` on are left out. None if nothing was finished."""
-    problem, network, schedule = task.problem, task.network, task.schedule
-    record = [t for t in schedule.record if t < finished]
-    if not record:
+    if not any(t < finished for t in task.schedule.record):
         return None
+    arrays = {name: np.stack([one[name] for one in replicas]) for name in DIMENSIONS if name in replicas[0]}
+    run = label(task.problem, task.network.depth, task.schedule, arrays, replicas[0]["batch"], finished)
+    for name in ("rank_forward", "rank_backward"):
+        run[name] = run[name].astype(np.int64)
+    run.attrs = _attributes(task, notices)
+    return run
+
+
+def label(
+    problem: Problem, depth: int, schedule: Schedule, arrays: dict[str, Array], batch: Array,
+    finished: int | None = None,
+) -> xr.Dataset:  # fmt: skip
+    """Return a dataset in the common schema, without attributes.
+
+    Parameters
+    ----------
+    arrays : (replica, *shape) by name; the shapes are those of `DIMENSIONS`, steps as in `schedule`.
+    batch : (recorded steps, m), 1 for the samples of the minibatch.
+    finished : int, optional
+        Steps from this one on are left out.
+    """
+    finished = schedule.record[-1] + 1 if finished is None else finished
     joint = "step" if schedule.joint == schedule.record else "joint_step"
     dims = DIMENSIONS | {name: (joint, *_STEPWISE[1:]) for name in ("kernel_h0", "kernel_x0")}
     steps = {
-        "step": record,
+        "step": [t for t in schedule.record if t < finished],
         "joint_step": [t for t in schedule.joint if t < finished],
         "probe_step": [t for t in schedule.probe if t < finished],
         "snapshot_step": [t for t in schedule.snapshot if t < finished],
     }
     run = xr.Dataset()
     for name, dim in dims.items():
-        if name in replicas[0]:
-            values = np.stack([arrays[name][: len(steps[dim[0]])] for arrays in replicas])
+        if name in arrays:
+            values = arrays[name][:, : len(steps[dim[0]])]
             run[name] = (("replica", *dim), values, {"long_name": LABELS[name]})
-    for name in ("rank_forward", "rank_backward"):
-        run[name] = run[name].astype(np.int64)
-    run["batch"] = (("step", "sample"), replicas[0]["batch"][: len(record)] == 1.0, {"long_name": LABELS["batch"]})
+    run["batch"] = (("step", "sample"), batch[: len(steps["step"])] == 1.0, {"long_name": LABELS["batch"]})
     run["targets"] = ("sample", problem.targets, {"long_name": LABELS["targets"]})
     if problem.probe_targets is not None:
         run["probe_targets"] = ("probe", problem.probe_targets, {"long_name": LABELS["probe_targets"]})
     run = run.assign_coords(
         {dim: values for dim, values in steps.items() if dim in run.dims}
-        | {"replica": np.arange(len(replicas)), "layer": np.arange(1, network.depth + 1)}
+        | {"replica": np.arange(run.sizes["replica"]), "layer": np.arange(1, depth + 1)}
         | {dim: np.arange(problem.samples) for dim in ("sample", "sample2")}
     )
     if "part" in run.dims:
         run = run.assign_coords(part=["Zhat", "Zdot", "history"])
-    run.attrs = _attributes(task, notices)
     return run
 
 
 def _attributes(task: Task, notices: list[str]) -> dict[str, Any]:
-    problem, network, training, settings = task.problem, task.network, task.training, task.settings
+    settings = task.settings
+    config = describe_arguments(task.problem, task.network, task.training) | {
+        "simulation": {
+            "particles": settings.particles,
+            "noise": settings.noise,
+            "sobol": settings.sobol,
+            "tolerance": settings.tolerance,
+            "seed": settings.seed,
+            "max_rank": settings.max_rank,
+        },
+    }
+    return {
+        "title": "tpsim: infinite-width muP limit",
+        "config": json.dumps(config),
+        "seed": settings.seed,
+        "particles": settings.particles,
+        "versions": json.dumps(versions()),
+        "notices": "\n".join(notices),
+    }
+
+
+def describe_arguments(problem: Problem, network: Network, training: Training) -> dict[str, dict[str, Any]]:
+    """Return what a run was given, ready for JSON: arrays by their hash, callables by a name and a fingerprint."""
     phi, loss, rate = network.phi, training.criterion, training.learning_rate
-    config = {
+    return {
         "problem": {
             "samples": problem.samples,
             "dimension": problem.inputs.shape[1],
@@ -120,28 +162,12 @@ def _attributes(task: Task, notices: list[str]) -> dict[str, Any]:
             if training.batches is None or isinstance(training.batches, dict)
             else [np.asarray(b).tolist() for b in training.batches[: training.steps]],
         },
-        "simulation": {
-            "particles": settings.particles,
-            "noise": settings.noise,
-            "sobol": settings.sobol,
-            "tolerance": settings.tolerance,
-            "seed": settings.seed,
-            "max_rank": settings.max_rank,
-        },
-    }
-    return {
-        "title": "tpsim: infinite-width muP limit",
-        "config": json.dumps(config),
-        "seed": settings.seed,
-        "particles": settings.particles,
-        "versions": json.dumps(versions()),
-        "notices": "\n".join(notices),
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of tpsim and of what its numbers depend on."""
-    names = ("tpsim", "numpy", "scipy", "numba", "xarray")
+def versions(*more: str) -> dict[str, str]:
+    """Versions of tpsim and of what its numbers depend on, and of `more` distributions."""
+    names = ("tpsim", "numpy", "scipy", "numba", "xarray", *more)
     return {name: importlib.metadata.version(name) for name in names}
 
 

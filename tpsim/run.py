@@ -20,6 +20,7 @@ from .core import MaxRank, Noise, SpaceFull
 from .core.kernels import inner_rows
 from .errors import Diverged, Notice, RankError
 from .mlp import Fields, State, backward, forward, update
+from .parametrization import MUP, TABLE_2
 from .probes import replay
 from .problem import Network, Problem, Training
 from .progress import Bar, Progress, Relay
@@ -63,8 +64,9 @@ def simulate(
     parts: bool = False,
     max_rank: int | None = None,
     threads: int | None = None,
+    limit: str = "mup",
 ) -> xr.Dataset:
-    """Simulate the infinite-width muP limit of training `network` on `problem`.
+    """Simulate the infinite-width limit of training `network` on `problem`: that of muP unless `limit` says otherwise.
 
     Parameters
     ----------
@@ -98,6 +100,10 @@ def simulate(
     threads : int, optional
         Threads of each process. Default: the cores divided by `workers`, with at least 8192 particles each. On a
         machine with idle cores the environment variable OMP_WAIT_POLICY=ACTIVE makes more of them.
+    limit : "mup", "ip", "ntp" or "sp"
+        Whose limit (Table 2). `ip` is the same recursion from hidden matrices that are zero. In `ntp` and `sp` features
+        do not move: each replica is a draw of f_0, see `tpsim.lazy`. With noise="width": the network of width M in
+        this parametrization.
 
     Returns
     -------
@@ -122,12 +128,17 @@ def simulate(
         problem, network, training, particles=particles, replicas=replicas, noise=noise, sobol=sobol,
         tolerance=tolerance, seed=seed, record_every=record_every, workers=workers, probe_every=probe_every,
         joint_every=joint_every, snapshots=snapshots, parts=parts, max_rank=max_rank, threads=threads,
+        limit=limit,
     )  # fmt: skip
     return execute(task, progress)
 
 
 def execute(task: Task, progress: Progress = None) -> xr.Dataset:
     """Run all replicas of a checked task; see `simulate`."""
+    if task.lazy:
+        from . import lazy
+
+        return lazy.execute(task, progress)
     with Bar(progress, task.replicas, task.training.steps + 1) as bar:
         results = _run_all(task, bar)
     return _finish(task, results)
@@ -138,8 +149,8 @@ def run_replica(
     task: Task, replica: int, report: Callable[[int, float], None] = lambda step, loss: None
 ) -> Replica:
     """One independent run of the limit: the algorithm."""
-    problem, network, training = task.problem, task.network, task.training
-    settings, schedule = task.settings, task.schedule
+    problem, settings, schedule = task.problem, task.settings, task.schedule
+    network, training = task.engine
     everyone = np.arange(problem.samples)
     recorder = Recorder(schedule, network.depth, problem.samples, settings.particles)
     state = State(network, problem.inputs, settings, replica)
@@ -169,10 +180,20 @@ def run_replica(
     notices = []
     if recorder.undefined:
         notices = [f"undefined ratios (zero denominators) are NaN in: {', '.join(sorted(recorder.undefined))}"]
-    arrays = recorder.arrays
+    arrays = _normalise(task, recorder.arrays)
     if problem.probes is not None and recorder.frames:
         arrays["f_probe"] = replay(state, recorder.frames, problem.probes)
     return Replica(arrays, step, stopped, kind, notices)
+
+
+def _normalise(task: Task, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Turn n df/dh, of which the engine speaks, into the dh of size one of a network of width M in SP or NTP."""
+    row, n = TABLE_2[task.limit], task.settings.particles
+    factor = row.gradient_scale(n) / MUP.gradient_scale(n)
+    for name, power in (("kernel_dh", 2), ("Z_dh", 1), ("Z_dx_parts", 1)):
+        if name in arrays and factor != 1.0:
+            arrays[name] *= factor**power
+    return arrays
 
 
 def error_signal(training: Training, f: Array, y: Array, in_batch: Array) -> Array:

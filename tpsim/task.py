@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from .core import TILE, Noise, check_noise
 from .errors import InputError, ResourceError
 from .losses import LOSSES
 from .mlp import Settings
+from .parametrization import TABLE_2, as_mup
 from .plan import check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
 from .record import Schedule
@@ -34,6 +36,7 @@ class Task:
     ----------
     problem, network, training : what the user gave.
     settings, schedule : how the limit is simulated, and which steps leave what.
+    limit : the parametrization whose limit, or whose network of width M, is simulated.
     replicas, workers, threads : independent runs, processes that share them, threads of each.
     notices : what the user should know of the data.
     """
@@ -47,6 +50,18 @@ class Task:
     workers: int = 1
     threads: int = 1
     notices: list[str] = field(default_factory=list)
+    limit: str = "mup"
+
+    @property
+    def lazy(self) -> bool:
+        """Whether features do not move: the limits of NTP and SP, which `tpsim.lazy` knows."""
+        return self.limit in ("ntp", "sp") and self.settings.noise != "width"
+
+    @property
+    def engine(self) -> tuple[Network, Training]:
+        """The network and training in muP form: at width M in `width` mode, in the limit otherwise."""
+        width = self.settings.particles if self.settings.noise == "width" else math.inf
+        return as_mup(self.limit, self.network, self.training, width)
 
     def batches(self) -> Iterator[Array]:
         """Yield B_0 .. B_{T-1}, and an empty one for the last step, which makes no update."""
@@ -73,6 +88,7 @@ def prepare(
     parts: bool,
     max_rank: int | None,
     threads: int | None,
+    limit: str,
 ) -> Task:
     """Check every argument of `simulate`, all of them given, and resolve what is None.
 
@@ -85,23 +101,21 @@ def prepare(
     ResourceError
         The lower bound of the memory does not fit, or step 0 alone would fill a space.
     """
-    for value, kind in ((problem, Problem), (network, Network), (training, Training)):
-        if not isinstance(value, kind):
-            raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
+    check_arguments(problem, network, training)
     settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank)
+    check_limit(limit, parts, noise)
     positive_int("replicas", replicas)
     check_records(problem, network, training, positive_int("record_every", record_every), replicas)
-    schedule = _schedule(problem, training, record_every, probe_every, joint_every, snapshots, parts)
-    _check_training(problem, network, training)
+    schedule = schedule_of(problem, training, record_every, probe_every, joint_every, snapshots, parts)
     _check_room(problem, training, settings)
-    task = Task(problem, network, training, settings, schedule, replicas)
+    task = Task(problem, network, training, settings, schedule, replicas, limit=limit)
     if workers is None:
         workers = most_workers(task, min(replicas, joblib.cpu_count()))
     workers = min(positive_int("workers", workers), replicas)
     threads = _threads(threads, workers, settings.particles)
     task = replace(task, workers=workers, threads=threads)
     check_memory(task)
-    return replace(task, notices=_data_notices(problem) + _slope_notices(network, training))
+    return replace(task, notices=_data_notices(problem) + slope_notices(network, training))
 
 
 def resolve_settings(
@@ -125,10 +139,11 @@ def resolve_settings(
     return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank)
 
 
-def _schedule(
+def schedule_of(
     problem: Problem, training: Training, record_every: int, probe_every: int | None, joint_every: int | None,
-    snapshots: Sequence[int], parts: bool,
+    snapshots: Sequence[int], parts: bool = False,
 ) -> Schedule:  # fmt: skip
+    """Check the intervals of recording, resolve those that are None, and return the steps (see `simulate`)."""
     T = training.steps
 
     def every(name: str, interval: int) -> tuple[int, ...]:
@@ -146,8 +161,19 @@ def _schedule(
     return Schedule(record, every("joint_every", joint_every), probe, tuple(sorted(set(snapshots))), parts)
 
 
-def _check_training(problem: Problem, network: Network, training: Training) -> None:
-    """Refuse bad batches, rates and targets before any work is done."""
+def check_limit(limit: str, parts: bool, noise: Noise) -> None:
+    """Refuse a limit that is not known, and parts of fields that have none."""
+    if not isinstance(limit, str) or limit not in TABLE_2:
+        raise InputError("limit", limit, f"one of {', '.join(TABLE_2)}")
+    if limit in ("ntp", "sp") and noise != "width" and parts:
+        raise InputError("parts", parts, f"False with limit={limit!r}: its features do not move, so they have one part")
+
+
+def check_arguments(problem: Problem, network: Network, training: Training) -> None:
+    """Refuse arguments of other types, bad batches, rates and targets before any work is done."""
+    for value, kind in ((problem, Problem), (network, Network), (training, Training)):
+        if not isinstance(value, kind):
+            raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
     listed = training.batches is not None and not isinstance(training.batches, dict)
     for _ in itertools.islice(training.batch_indices(problem.samples), None if listed else 1):
         pass
@@ -189,7 +215,7 @@ def _data_notices(problem: Problem) -> list[str]:
     ]
 
 
-def _slope_notices(network: Network, training: Training) -> list[str]:
+def slope_notices(network: Network, training: Training) -> list[str]:
     """Say where a user's derivative is not that of the function, at more than a tenth of some points."""
     x, step = np.linspace(-1.5, 1.5, 61) + 0.013, 1e-5
     pairs = {} if network.phi.builtin else {"the activation's": (network.phi.phi, network.phi.dphi)}
