@@ -121,10 +121,13 @@ def _attributes(task: Task, notices: list[str]) -> dict[str, Any]:
             "tolerance": settings.tolerance,
             "seed": settings.seed,
             "max_rank": settings.max_rank,
+            "limit": task.limit,
         },
     }
+    short = parametrization_title(task.limit).split(":")[0]
+    width = f"{short} networks of width {settings.particles}, without their matrices"
     return {
-        "title": "tpsim: infinite-width muP limit",
+        "title": "tpsim: " + (width if settings.noise == "width" else f"infinite-width {short} limit"),
         "config": json.dumps(config),
         "seed": settings.seed,
         "particles": settings.particles,
