@@ -143,15 +143,16 @@ def _prepare(read: Config) -> Job:
 
 def _announce(job: Job) -> None:
     """Print the plan, the conventions, and the predicted cost."""
-    from .conventions import conventions_table
+    from .conventions import conventions_table, parametrization_title
     from .describe import concerns, job_text, prediction_text
     from .predict import predict
 
     print(f"plan\n{job_text(job)}", flush=True)
     prediction = predict(job.task)
     print(prediction_text(job, prediction))
-    conventions = conventions_table(job.task.network, job.task.training)
-    print(f"\nconventions (n: width, d: input dimension)\n{conventions}\n", flush=True)
+    conventions = conventions_table(job.task.network, job.task.training, job.task.limit)
+    title = parametrization_title(job.task.limit)
+    print(f"\nconventions, {title} (n: width, d: input dimension)\n{conventions}\n", flush=True)
     for concern in concerns(job, prediction):
         _say("notice", concern)
 

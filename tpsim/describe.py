@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import data
+from .conventions import parametrization_title
 from .job import Job
 from .predict import Prediction
 from .problem import Training
+from .task import Task
 
 
 def job_text(job: Job) -> str:
@@ -22,11 +24,19 @@ def job_text(job: Job) -> str:
             "network": [f"L = {task.network.depth} hidden layers, {task.network.phi.name}"],
             "training": [f"{task.training.steps} steps, {_batches(task.training)}"],
             "simulation": [
+                _simulated(task),
                 f"{task.replicas} replicas of {settings.particles} particles, {noise}, {tolerance}",
                 f"{_count(task.workers, 'process')}, {_count(task.threads, 'thread')} each",
             ],
         }
     )
+
+
+def _simulated(task: Task) -> str:
+    name = parametrization_title(task.limit)
+    if task.settings.noise == "width":
+        return f"networks of width {task.settings.particles} without their matrices, {name}"
+    return f"the limit of infinite width, {name}" + (": features do not move" if task.lazy else "")
 
 
 def _samples(job: Job) -> str:
