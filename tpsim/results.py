@@ -62,7 +62,7 @@ def assemble(task: Task, replicas: list[dict[str, Array]], finished: int, notice
     """Label the arrays of all replicas; steps from `finished` on are left out. None if nothing was finished."""
     if not any(t < finished for t in task.schedule.record):
         return None
-    arrays = {name: np.stack([one[name] for one in replicas]) for name in DIMENSIONS if name in replicas[0]}
+    arrays = {name: np.stack([one[name] for one in replicas]) for name in replicas[0]}
     run = label(task.problem, task.network.depth, task.schedule, arrays, replicas[0]["batch"], finished)
     for name in ("rank_forward", "rank_backward"):
         run[name] = run[name].astype(np.int64)
