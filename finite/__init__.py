@@ -2,6 +2,6 @@
 
 from tpsim.parametrization import APPENDIX_A, MUP, TABLE_2, Parametrization, appendix_a
 
-from .dense import train
+from .run import train
 
 __all__ = ["APPENDIX_A", "MUP", "TABLE_2", "Parametrization", "appendix_a", "train"]

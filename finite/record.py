@@ -2,90 +2,171 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from tpsim.problem import Problem, Training
+from tpsim.record import Schedule
+from tpsim.results import label
+
+from .dense import Layers
 
 Array = np.ndarray
+Measure = Callable[[str, int, Tensor], Tensor]
 
+ALWAYS = ("f", "chi", "loss", "batch", "targets")
 KERNELS = ("kernel_h", "kernel_x", "kernel_dh")
-QUANTITIES = ("f", *KERNELS)
-SAMPLE = ("replica", "step", "sample")
-KERNEL = ("replica", "step", "layer", "sample", "sample2")
+JOINT = ("kernel_h0", "kernel_x0")
+MEANS = ("mean_h", "mean_x")
+CHANGES = ("feature_change_h", "feature_change_x")
+SNAPSHOTS = ("Z_h", "Z_x", "Z_dh")
+QUANTITIES = (*ALWAYS, *KERNELS, *JOINT, *MEANS, *CHANGES, "f_probe", *SNAPSHOTS)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """h^l, x^l and df/dh^l of a block of networks at all samples, {l: (B, m, n)} each; dh is None where not wanted."""
+
+    h: Layers
+    x: Layers
+    dh: Layers | None
+
+    def of(self, name: str) -> Layers:
+        """The fields that a variable is made of, as told by the last part of its name."""
+        fields = {"h": self.h, "x": self.x, "dh": self.dh}[name.rsplit("_", 1)[1].rstrip("0")]
+        assert fields is not None
+        return fields
+
+
+def shapes(
+    quantities: tuple[str, ...], schedule: Schedule, depth: int, samples: int, probes: int, width: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every variable of one network that is recorded, the steps first."""
+    T, joint, L, m = len(schedule.record), len(schedule.joint), depth, samples
+    every: dict[str, tuple[int, ...]] = {"f": (T, m)}
+    every |= {name: (T, L, m, m) for name in KERNELS} | {name: (joint, L, m, m) for name in JOINT}
+    every |= {name: (T, L, m) for name in MEANS} | {name: (T, L) for name in CHANGES}
+    if probes:
+        every["f_probe"] = (len(schedule.probe), probes)
+    if schedule.snapshot:
+        every |= {name: (len(schedule.snapshot), L, m, width) for name in SNAPSHOTS}
+    return {name: shape for name, shape in every.items() if name in ("f", *quantities)}
 
 
 class Record:
-    """Arrays over (replica, step, ...), filled by blocks of replicas.
+    """One array per variable over (replica, recorded step, ...), filled by blocks of replicas.
 
     Parameters
     ----------
-    problem, depth, training : what is trained.
-    replicas : int
+    problem, depth, training, schedule : what is trained, and which steps leave what.
+    replicas, width : int
+    gradient_scale : float
+        dh = gradient_scale * df/dh.
     quantities : names out of `QUANTITIES`
-    probe_every : int
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        depth: int,
-        training: Training,
-        replicas: int,
-        quantities: tuple[str, ...],
-        probe_every: int,
-    ) -> None:
-        self.problem, self.depth, self.training = problem, depth, training
-        steps, m = training.steps, problem.samples
-        self.f = np.empty((replicas, steps + 1, m))
-        self.kernels = {k: np.empty((replicas, steps + 1, depth, m, m)) for k in KERNELS if k in quantities}
-        self.probe_steps: list[int] = []
-        if problem.probes is not None:
-            self.probe_steps = sorted({*range(0, steps + 1, probe_every), steps})
-            self.f_probe = np.empty((replicas, len(self.probe_steps), len(problem.probes)))
+        self, problem: Problem, depth: int, training: Training, schedule: Schedule, replicas: int, width: int,
+        gradient_scale: float, quantities: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        self.problem, self.depth, self.training, self.schedule = problem, depth, training, schedule
+        self.scale = gradient_scale
+        probes = 0 if problem.probes is None else len(problem.probes)
+        kept = shapes(quantities, schedule, depth, problem.samples, probes, width)
+        self.arrays = {name: np.full((replicas, *shape), np.nan) for name, shape in kept.items()}
+        self.diverged_at = np.full(replicas, -1, dtype=np.int64)
+        self.undefined: set[str] = set()  # ratios that met a zero denominator
+        self._initial: Fields | None = None
 
-    def write(self, rows: slice, step: int, f: torch.Tensor) -> None:
-        """Keep the outputs f (B, m) of the networks `rows`."""
-        self.f[rows, step] = f.numpy()
+    def needs_dh(self, step: int) -> bool:
+        """Whether df/dh of all samples is recorded at `step`."""
+        recorded = "kernel_dh" in self.arrays and step in self.schedule.record
+        return recorded or ("Z_dh" in self.arrays and step in self.schedule.snapshot)
 
-    def write_kernels(self, rows: slice, step: int, fields: dict[str, dict[int, torch.Tensor]]) -> None:
-        """Keep (1/n) Z.Z' for the fields {"h": {l: (B, m, n)}, "x": ..., "dh": ...} whose kernels are wanted."""
-        for name, kernel in self.kernels.items():
-            for l in range(1, self.depth + 1):
-                z = fields[name.removeprefix("kernel_")][l]
-                kernel[rows, step, l - 1] = (torch.bmm(z, z.mT) / z.shape[-1]).numpy()
+    def needs_probes(self, step: int) -> bool:
+        return "f_probe" in self.arrays and step in self.schedule.probe
 
-    def write_probes(self, rows: slice, step: int, f: torch.Tensor) -> None:
+    def observe(self, rows: slice, step: int, f: Tensor, fields: Fields) -> None:
+        """Keep what is wanted of the networks `rows` at `step`: f (B, m) and the fields at all samples."""
+        plan = self.schedule
+        if step == 0:
+            self._initial = fields
+        if step in plan.record:
+            t = plan.record.index(step)
+            self.arrays["f"][rows, t] = f.numpy()
+            self._each(KERNELS, rows, t, fields, self._kernel)
+            self._each(MEANS, rows, t, fields, self._mean)
+            self._each(CHANGES, rows, t, fields, self._change)
+        if step in plan.joint:
+            self._each(JOINT, rows, plan.joint.index(step), fields, self._joint_kernel)
+        if step in plan.snapshot:
+            self._each(SNAPSHOTS, rows, plan.snapshot.index(step), fields, self._snapshot)
+
+    def observe_probes(self, rows: slice, step: int, f: Tensor) -> None:
         """Keep the outputs f (B, p) at the probes."""
-        self.f_probe[rows, self.probe_steps.index(step)] = f.numpy()
+        self.arrays["f_probe"][rows, self.schedule.probe.index(step)] = f.numpy()
 
-    def dataset(self, attributes: dict[str, Any]) -> xr.Dataset:
-        """Return what was written, with the error signals and the loss that follow from f."""
-        criterion, y, m = self.training.criterion, self.problem.targets, self.problem.samples
+    def _each(self, names: Sequence[str], rows: slice, t: int, fields: Fields, measure: Measure) -> None:
+        """Put measure(name, l, z) of every layer l into row t of the variables `names` that are kept."""
+        for name in names:
+            if name in self.arrays:
+                z = fields.of(name)
+                for l in range(1, self.depth + 1):
+                    self.arrays[name][rows, t, l - 1] = measure(name, l, z[l].double()).numpy()
+
+    def _kernel(self, name: str, l: int, z: Tensor) -> Tensor:
+        scale = self.scale if name == "kernel_dh" else 1.0
+        return torch.bmm(z, z.mT).mul_(scale**2 / z.shape[-1])
+
+    def _mean(self, name: str, l: int, z: Tensor) -> Tensor:
+        return z.mean(dim=-1)
+
+    def _joint_kernel(self, name: str, l: int, z: Tensor) -> Tensor:
+        assert self._initial is not None
+        return torch.bmm(self._initial.of(name)[l].double(), z.mT).div_(z.shape[-1])
+
+    def _change(self, name: str, l: int, z: Tensor) -> Tensor:
+        """(sum_i |z_i - z_i(0)|^2 / sum_i |z_i(0)|^2)^1/2, NaN where the denominator is zero."""
+        assert self._initial is not None
+        start = self._initial.of(name)[l].double()
+        size, size_0 = torch.linalg.vector_norm(z - start, dim=(1, 2)), torch.linalg.vector_norm(start, dim=(1, 2))
+        if (size_0 == 0).any():
+            self.undefined.add(name)
+        return torch.where(size_0 > 0, size / size_0, torch.nan)
+
+    def _snapshot(self, name: str, l: int, z: Tensor) -> Tensor:
+        return z * self.scale if name == "Z_dh" else z
+
+    def dataset(self) -> xr.Dataset:
+        """Return what was observed, NaN from the step of divergence on, with chi and the loss that follow from f."""
+        plan, y, m = self.schedule, self.problem.targets, self.problem.samples
+        self._mask()
+        f = self.arrays["f"]
+        known = np.where(np.isfinite(f), f, 0.0)
+        gaps = np.where(np.isfinite(f), 0.0, np.nan)
         scale = 1.0 / m if self.training.reduction == "mean" else 1.0
-        batch = np.zeros((self.training.steps + 1, m), dtype=bool)
+        targets = np.broadcast_to(y, f.shape)
+        self.arrays["chi"] = scale * self.training.criterion.derivative(known, targets) + gaps
+        self.arrays["loss"] = scale * (self.training.criterion.value(known, targets) + gaps).sum(axis=-1)
+        batch = np.zeros((len(plan.record), m))
+        rows = {step: t for t, step in enumerate(plan.record)}
         for step, index in enumerate(self.training.batch_indices(m)):
-            batch[step, index] = True
-        with np.errstate(over="ignore", invalid="ignore"):  # of networks that diverged
-            chi = scale * criterion.derivative(self.f, np.broadcast_to(y, self.f.shape))
-            loss = scale * criterion.value(self.f, np.broadcast_to(y, self.f.shape)).sum(axis=-1)
-        variables: dict[str, Any] = {
-            "f": (SAMPLE, self.f),
-            "chi": (SAMPLE, chi),
-            "loss": (SAMPLE[:2], loss),
-            "batch": (SAMPLE[1:], batch),
-            "targets": ("sample", y),
-        }
-        variables |= {name: (KERNEL, kernel) for name, kernel in self.kernels.items()}
-        coordinates: dict[str, Any] = {"step": np.arange(self.training.steps + 1)}
-        if self.kernels:
-            coordinates["layer"] = np.arange(1, self.depth + 1)
-        if self.probe_steps:
-            variables["f_probe"] = (("replica", "probe_step", "probe"), self.f_probe)
-            coordinates["probe_step"] = self.probe_steps
-        if self.problem.probe_targets is not None:
-            variables["probe_targets"] = ("probe", self.problem.probe_targets)
-        return xr.Dataset(variables, coordinates, attributes)
+            if step in rows:
+                batch[rows[step], index] = 1.0
+        run = label(self.problem, self.depth, plan, self.arrays, batch)
+        name = "first step at which the network had diverged, -1 if it never did"
+        run["diverged_at"] = ("replica", self.diverged_at, {"long_name": name})
+        return run
+
+    def _mask(self) -> None:
+        """Put NaN for every value of a network from the step on at which it had diverged."""
+        plan = self.schedule
+        steps = dict.fromkeys(JOINT, plan.joint) | dict.fromkeys(SNAPSHOTS, plan.snapshot) | {"f_probe": plan.probe}
+        for replica in np.flatnonzero(self.diverged_at >= 0):
+            for name, array in self.arrays.items():
+                array[replica, np.array(steps.get(name, plan.record)) >= self.diverged_at[replica]] = np.nan

@@ -12,7 +12,7 @@ from finite.activations import in_torch
 from finite.dense import backward, forward
 from tests.oracles.compare import check_means, mean_and_error
 from tpsim.activations import ACTIVATIONS, resolve_activation
-from tpsim.errors import InputError
+from tpsim.errors import InputError, Notice
 from tpsim.problem import Network, Problem, Training
 
 Array = np.ndarray
@@ -82,8 +82,8 @@ def test_training_is_sgd_with_mup_rates(depth: int, monkeypatch: pytest.MonkeyPa
     rates = list(np.linspace(0.9, 0.4, depth + 1))
     training = Training(4, rates, loss="logistic", reduction="mean", batches=[[0, 1], [3], [1, 2, 3], [0, 2]])
     expected = [plain_sgd({k: w[b] for k, w in weights.items()}, PROBLEM, training, width, scale) for b in range(seeds)]
-    monkeypatch.setattr("finite.dense.draw", lambda *_: weights)
-    run = finite.train(PROBLEM, Network(depth, own), training, width, seeds, batch_seeds=seeds)
+    monkeypatch.setattr("finite.run.draw", lambda *_: weights)
+    run = finite.train(PROBLEM, Network(depth, own), training, width, seeds=seeds, batch_seeds=seeds)
     assert np.abs(run.f[:, -1] - run.f[:, 0]).max() > 0.1
     np.testing.assert_allclose(run.f, np.stack(expected), rtol=0, atol=ROUNDING)
 
@@ -109,7 +109,7 @@ def test_initial_laws(dtype: str) -> None:
     problem = Problem(np.vstack([PROBLEM.inputs[:2], np.zeros(3)]), np.zeros(3))
     quantities = ("kernel_h", "kernel_x", "kernel_dh")
     run = finite.train(
-        problem, Network(3, "tanh", scales), Training(0), width, 4000, dtype=dtype, quantities=quantities
+        problem, Network(3, "tanh", scales), Training(0), width, seeds=4000, dtype=dtype, quantities=quantities
     )
     f, kernel_h, kernel_x = (run[name].values[:, 0] for name in ("f", "kernel_h", "kernel_x"))
     measured = {
@@ -133,26 +133,25 @@ def test_result_does_not_depend_on_how_seeds_are_grouped() -> None:
     """Network k depends on (seed, width, k) only: not on its block, on `seeds`, or on what is recorded."""
     network, training = Network(2, "silu"), Training(3, 0.2, batches={"size": 2, "seed": 1})
     plain = Problem(PROBLEM.inputs, PROBLEM.targets)
-    reference = finite.train(PROBLEM, network, training, 10, 5, seed=3, quantities=("kernel_x", "kernel_dh"))
-    for options in ({"batch_seeds": 1}, {"batch_seeds": 3}, {"probe_every": 2}):
-        run = finite.train(PROBLEM, network, training, 10, 5, seed=3, **options)
+    reference = finite.train(PROBLEM, network, training, 10, seeds=5, seed=3)
+    for options in ({"batch_seeds": 1}, {"batch_seeds": 3}, {"probe_every": 2}, {"quantities": ("f",)}):
+        run = finite.train(PROBLEM, network, training, 10, seeds=5, seed=3, **options)
         np.testing.assert_allclose(run.f, reference.f, rtol=0, atol=ROUNDING)
-    fewer = finite.train(plain, network, training, 10, 2, seed=3)
+    fewer = finite.train(plain, network, training, 10, seeds=2, seed=3)
     np.testing.assert_allclose(fewer.f, reference.f[:2], rtol=0, atol=ROUNDING)
-    other = finite.train(plain, network, training, 10, 5, seed=4)
+    other = finite.train(plain, network, training, 10, seeds=5, seed=4)
     assert np.abs(other.f - reference.f).min() > 0
     # the first rows of a wider network are not a narrower one
-    wider = finite.train(plain, network, training, 11, 5, seed=3, quantities=("kernel_h",)).kernel_h[:, 0, 0] * 11
-    narrow = finite.train(plain, network, training, 10, 5, seed=3, quantities=("kernel_h",)).kernel_h[:, 0, 0] * 10
-    assert (np.linalg.eigvalsh(wider - narrow).min(axis=-1) < -1e-3).any()
+    wider = finite.train(plain, network, training, 11, seeds=5, seed=3).kernel_h[:, 0, 0] * 11
+    assert (np.linalg.eigvalsh(wider - 10 * reference.kernel_h[:, 0, 0]).min(axis=-1) < -1e-3).any()
 
 
 def test_result_follows_the_schema() -> None:
     """Dimensions, coordinates, and what follows from f: chi and loss of the full data, the batches."""
     batches = [[0, 1], [3], [2, 3], [0]]
     training = Training(4, 0.1, reduction="mean", batches=batches)
-    quantities = ("f", "kernel_h", "kernel_x", "kernel_dh")
-    run = finite.train(PROBLEM, Network(3, "erf"), training, 8, 5, quantities=quantities, probe_every=3)
+    quantities = ("f", "f_probe", "kernel_h", "kernel_x", "kernel_dh")
+    run = finite.train(PROBLEM, Network(3, "erf"), training, 8, seeds=5, quantities=quantities, probe_every=3)
     assert run.f.dims == run.chi.dims == ("replica", "step", "sample")
     assert run.f_probe.dims == ("replica", "probe_step", "probe")
     assert run.probe_step.values.tolist() == [0, 3, 4] and run.step.values.tolist() == [0, 1, 2, 3, 4]
@@ -165,12 +164,13 @@ def test_result_follows_the_schema() -> None:
 
 def test_a_probe_that_is_a_training_input_returns_its_output() -> None:
     problem = Problem(PROBLEM.inputs, PROBLEM.targets, PROBLEM.inputs[1:3])
-    run = finite.train(problem, Network(2, "gelu"), Training(3, 0.2), 8, 4)
+    run = finite.train(problem, Network(2, "gelu"), Training(3, 0.2), 8, seeds=4)
     np.testing.assert_allclose(run.f_probe, run.f[:, :, 1:3], rtol=0, atol=ROUNDING)
 
 
 def test_a_diverging_network_is_recorded_as_such() -> None:
-    run = finite.train(PROBLEM, Network(2, "identity"), Training(30, 9.0), 6, 3)
+    with pytest.warns(Notice, match="3 of 3 networks diverged"):
+        run = finite.train(PROBLEM, Network(2, "identity"), Training(30, 9.0), 6, seeds=3)
     assert np.isfinite(run.f[:, 0]).all() and not np.isfinite(run.f[:, -1]).any()
 
 

@@ -465,9 +465,8 @@ def test_dense_networks_draw_the_same_way():
     finite = pytest.importorskip("finite")
     draws = np.random.default_rng(1)
     problem = Problem(draws.standard_normal((3, 4)) / 2, [1.0, -1.0, 1.0], draws.standard_normal((2, 4)) / 2)
-    run = finite.train(
-        problem, Network(2, "tanh"), Training(3, 0.2), 16, 4, quantities=("f", "kernel_h", "kernel_x"), probe_every=1
-    )
+    quantities = ("f_probe", "kernel_h", "kernel_x")
+    run = finite.train(problem, Network(2, "tanh"), Training(3, 0.2), 16, seeds=4, quantities=quantities)
     expected = {"loss", "outputs", "probes", "kernels", "kernels_h", "spectra", "spectra_h"}
     assert set(files.PICTURES) - set(plot.missing(run)) == expected
     assert_curve(plot.outputs(run), 2, np.arange(4), run["f"].values[:, :, 2])

@@ -44,7 +44,7 @@ def test_spread_is_far_below_that_of_dense_networks() -> None:
     limit, limit_error = log_variance(run.f.values[:, -1])
     widths, logs, errors = (256, 512, 1024), [], []
     for width, seeds in zip(widths, (256, 128, 96), strict=True):
-        f = finite.train(*case, width, seeds, dtype="float32").f.values[:, -1]
+        f = finite.train(*case, width, seeds=seeds, dtype="float32", quantities=("f",)).f.values[:, -1]
         value, error = log_variance(f)
         logs.append(value)
         errors.append(error)
@@ -71,7 +71,8 @@ def test_the_gain_shrinks_once_f_has_converged() -> None:
     case = problem, network, Training(10, 0.1)
     run = simulate(*case, 4096, 40, record_every=10, progress=False, threads=1)
     limit, limit_error = log_variance(run.f.values[:, -1])
-    dense, dense_error = log_variance(finite.train(*case, 1024, 96, dtype="float32").f.values[:, -1])
+    networks = finite.train(*case, 1024, seeds=96, dtype="float32", quantities=("f",))
+    dense, dense_error = log_variance(networks.f.values[:, -1])
     log_ratio, error = dense - np.log(4) - limit, float(np.hypot(dense_error, limit_error))
     upper = np.exp(log_ratio + norm.isf(LEVEL) * error)
     print(f"variance of dense n=4096 over matched: {np.exp(log_ratio):.1f}, below {upper:.1f} at level {LEVEL:g}")

@@ -48,7 +48,10 @@ def width_runs(case: Case, replicas: int) -> xr.Dataset:
 
 def dense_runs(case: Case, seeds: int) -> xr.Dataset:
     problem, network, training, width = case
-    return finite.train(problem, network, training, width, seeds, quantities=("f", *KERNELS), probe_every=3, seed=7)
+    quantities = ("f", "f_probe", *KERNELS)
+    return finite.train(
+        problem, network, training, width, seeds=seeds, quantities=quantities, probe_every=3, seed=7
+    )
 
 
 def statistics(run: xr.Dataset) -> Samples:
@@ -110,8 +113,9 @@ def test_probes_of_the_limit_on_held_out_points(activation: str) -> None:
     network = Network(3, activation, [1.0, 1.2, 1.2, 1.0])
     training = Training(8, [0.2, 0.3, 0.25, 0.2], reduction="mean")
     limit, variance = 0.0, 0.0
+    options = {"seeds": 4000, "quantities": ("f_probe",), "probe_every": 4, "dtype": "float32", "seed": 9}
     for width, weight in zip(WIDTHS, WEIGHTS, strict=True):
-        f = finite.train(problem, network, training, width, 4000, probe_every=4, dtype="float32", seed=9)
+        f = finite.train(problem, network, training, width, **options)
         controls = np.concatenate([f.f.values[:, 0], f.f_probe.values[:, 0]], axis=1)
         mean, error = mean_and_error(remove_controls(f.f_probe.values[:, 1:], controls, np.zeros(8)))
         limit, variance = limit + weight * mean, variance + (weight * error) ** 2
