@@ -1,0 +1,257 @@
+"""How fast finite networks approach the limit: estimators of spread, bias and slopes from independent replicas.
+
+A quantity of a network of width n, say f_t(xi_i) over steps and samples, is an array q with entries k. Of it
+
+    spread(n)^2 = mean_k Var q_k,        bias(n)^2 = mean_k (E q_k - limit_k)^2,
+
+which theory expects to fall like n^-1 and n^-2. The entries of one replica are strongly dependent, the replicas are
+not: every standard error and every test here rests on replicas alone. A replica is a row, `values` is (R, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+from scipy.stats import f as fisher
+from scipy.stats import wasserstein_distance
+
+Array = np.ndarray
+
+LEVEL = 0.95  # of the intervals
+FALSE = 0.001  # how often `bias` may call resolved what is zero
+PER_CONTROL = 8  # replicas for each control variate
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error."""
+
+    value: float
+    error: float
+
+
+class Bias(NamedTuple):
+    """A bias, noise removed.
+
+    Attributes
+    ----------
+    value : sqrt(max(estimate of bias^2, 0)).
+    error : its standard error where it is resolved; else the size of a bias whose square is one standard error.
+    p : probability of as large a deviation without any bias.
+    resolved : p < `FALSE`.
+    """
+
+    value: float
+    error: float
+    p: float
+    resolved: bool
+
+
+class Slope(NamedTuple):
+    """An exponent with its interval at level 0.95; NaN where it was not fitted."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+NO_SLOPE = Slope(np.nan, np.nan, np.nan)
+
+
+def spread(values: Array) -> Estimate:
+    """Return sqrt(mean_k Var q_k) over replicas, for one replica, and its standard error.
+
+    Source: the delete-one jackknife over replicas, of the logarithm of the mean variance: the entries may be dependent
+    and need not be normal. NaN below 3 replicas.
+    """
+    square = _squares(_deviations(_rows(values)))
+    R = len(square)
+    if R < 3:
+        return Estimate(np.nan, np.nan)
+    total = square.sum()
+    left_out = (total - square * R / (R - 1)) / (R - 2)
+    if not left_out.min() > 0.0:  # all alike, or all but one
+        return Estimate(float(np.sqrt(_mean_variance(values))), np.nan if total > 0.0 else 0.0)
+    value = np.sqrt(_mean_variance(values))
+    return Estimate(float(value), float(value * _jackknife(np.log(left_out) / 2)))
+
+
+def bias(values: Array, reference: Array) -> Bias:
+    """Return sqrt(mean_k (E q_k - reference_k)^2), both noises removed, and whether it is there at all.
+
+        bias^2 = mean_k [ (mean_k - ref_k)^2 - se_k^2 - refse_k^2 ]
+
+    is unbiased. The test is that of |mean - ref|^2 over its expectation without bias against F(nu_1, nu_2), where nu_1
+    is the number of independent directions of the noise and nu_2 the precision with which its size is known: Box's
+    approximation to a quadratic form in normal variables, that many entries are one direction included.
+
+    Parameters
+    ----------
+    values : (R, ...) replicas, R >= 3.
+    reference : (S, ...) replicas of the limit, S >= 3; or (...), known exactly.
+
+    Source: Box 1954, Ann. Math. Statist. 25, 290; tr C^2 without its bias: Bai & Saranadasa 1996, Statist. Sinica 6.
+    Error: standard error by the delete-one jackknife over the replicas of both.
+    """
+    mine, noises = _rows(values), [_deviations(_rows(values))]
+    limit = np.asarray(reference, dtype=float)
+    if limit.ndim == np.ndim(values):
+        noises.append(_deviations(_rows(limit)))
+        limit = limit.mean(axis=0)
+    off = mine.mean(axis=0) - limit.reshape(-1)
+    entries, distance = off.size, float(off @ off)
+    traces = np.array([_squares(noise).sum() / (len(noise) - 1) / len(noise) for noise in noises])
+    square = (distance - traces.sum()) / entries
+    error = np.sqrt(sum(_bias_jackknife(off * sign, z) ** 2 for sign, z in zip((1, -1), noises, strict=False))) / entries
+    p = _no_bias(distance, noises, traces)
+    value = np.sqrt(max(square, 0.0))
+    resolved = bool(p < FALSE)
+    return Bias(float(value), float(error / (2 * value) if resolved else np.sqrt(error)), p, resolved)
+
+
+def _no_bias(distance: float, noises: list[Array], traces: Array) -> float:
+    """The probability that |mean - ref|^2 is as large as `distance` when both have the same mean."""
+    total = float(traces.sum())
+    if total == 0.0:
+        return float(distance == 0.0)
+    squares = np.array([_trace_square(z) / len(z) ** 2 for z in noises])
+    cross = 0.0
+    if len(noises) == 2:
+        sizes = np.prod([len(z) * (len(z) - 1) for z in noises], dtype=float)
+        cross = 2.0 * _frobenius(*noises) / sizes
+    directions = max(total**2 / (squares.sum() + cross), 1.0)
+    known = total**2 / sum(square / (len(z) - 1) for square, z in zip(squares, noises, strict=True))
+    return float(fisher.sf(distance / total, directions, known))
+
+
+def _trace_square(z: Array) -> float:
+    """tr C^2 of the covariance estimated by the deviations z (R, K): too large at few replicas, so that the test is
+    careful there."""
+    return _frobenius(z, z) / (len(z) - 1) ** 2
+
+
+def _frobenius(a: Array, b: Array) -> float:
+    """tr (a'a) (b'b) through the smaller of the products."""
+    if a.shape[1] < min(len(a), len(b)):
+        return float(np.sum((a.T @ a) * (b.T @ b)))
+    return float(np.sum((a @ b.T) ** 2))
+
+
+def _bias_jackknife(off: Array, z: Array) -> float:
+    """Standard error of |mean - ref|^2 - tr C / R from the replicas with deviations z, the other side held fixed."""
+    R, square = len(z), _squares(z)
+    distance = off @ off - 2 * (z @ off) / (R - 1) + square / (R - 1) ** 2
+    trace = (square.sum() - square * R / (R - 1)) / (R - 2)
+    return _jackknife(distance - trace / (R - 1))
+
+
+def _jackknife(left_out: Array) -> float:
+    """Standard error from the R values with one replica left out each."""
+    R = len(left_out)
+    return float(np.sqrt((R - 1) / R * _squares(left_out - left_out.mean()[None]).sum()))
+
+
+def error(values: Array, reference: Array) -> Estimate:
+    """Return the root mean square over replicas and entries of q - reference, (R, ...) and (...), and its s.e.
+
+    The squared distances of the replicas are independent; the noise of the reference is part of the value.
+    """
+    off = _rows(values) - np.asarray(reference, dtype=float).reshape(-1)
+    square = _squares(off) / off.shape[1]
+    value = float(np.sqrt(square.mean()))
+    if len(square) < 2 or value == 0.0:
+        return Estimate(value, 0.0 if value == 0.0 else np.nan)
+    return Estimate(value, float(square.std(ddof=1) / np.sqrt(len(square)) / (2 * value)))
+
+
+def control_variates(values: Array, controls: Array, expected: Array | float = 0.0) -> Array:
+    """Return values (R, ...) less their regression on controls (R, k) of known mean: the same mean, less noise.
+
+    For f_t the control is f_0: E f_0 = 0 at every width, and f_0 = 0 in the limit of muP and IP. Residuals are scaled
+    by sqrt((R - 1) / (R - 1 - k)) for the coefficients that come from the same replicas. Below 8 k replicas there is
+    nothing to gain, and the values are returned as they are.
+    """
+    flat, z = _rows(values), _rows(controls)
+    (R, k), mean = z.shape, z.mean(axis=0)
+    if R < PER_CONTROL * k:
+        return np.asarray(values, dtype=float)
+    centred = flat - flat.mean(axis=0)
+    slope = np.linalg.lstsq(z - mean, centred, rcond=1e-10)[0]
+    left = (centred - (z - mean) @ slope) * np.sqrt((R - 1) / (R - 1 - k))
+    return (flat.mean(axis=0) - (mean - np.asarray(expected)) @ slope + left).reshape(np.shape(values))
+
+
+def fit_slope(widths: Sequence[int] | Array, values: Array, errors: Array) -> Slope:
+    """Return the exponent b of values = a n^b by weighted least squares on logarithms, with its 95% interval.
+
+    Half of the interval is 1.96 times the standard error that follows from the given ones, or, if that is wider, the
+    one that follows from the scatter of the points around the line (Student, points - 2 degrees of freedom): they
+    scatter more where the law is not yet a power law, or where errors from few replicas are off. Points whose value or
+    error is not positive and finite are left out; NaN with fewer than 3 points.
+    """
+    n, y, s = (np.asarray(array, dtype=float) for array in (widths, values, errors))
+    use = np.isfinite(y) & np.isfinite(s) & (y > 0) & (s > 0)
+    if use.sum() < 3:
+        return NO_SLOPE
+    x, y, weight = np.log(n[use]), np.log(y[use]), (y[use] / s[use]) ** 2
+    x = x - np.average(x, weights=weight)
+    slope = float(np.sum(weight * x * y) / np.sum(weight * x**2))
+    dof, upper = len(x) - 2, (1 + LEVEL) / 2
+    chi = float(np.sum(weight * (y - np.average(y, weights=weight) - slope * x) ** 2))
+    given = float(1 / np.sqrt(np.sum(weight * x**2)))
+    half = given * max(float(ndtri(upper)), float(stdtrit(dof, upper)) * np.sqrt(chi / dof))
+    return Slope(slope, slope - half, slope + half)
+
+
+def width_within(widths: Sequence[int] | Array, error: Array, tolerance: float) -> int | None:
+    """Return the smallest of the increasing `widths` from which on `error` <= tolerance; None if there is none."""
+    outside = np.flatnonzero(~(np.asarray(error) <= tolerance))
+    first = outside[-1] + 1 if outside.size else 0
+    return int(widths[first]) if first < len(widths) else None
+
+
+def distances(sample: Array, reference: Array) -> tuple[float, float]:
+    """Return the Wasserstein-1 and the Kolmogorov-Smirnov distance between two samples of real numbers."""
+    a, b = np.sort(np.asarray(sample, dtype=float)), np.sort(np.asarray(reference, dtype=float))
+    both = np.concatenate([a, b])
+    gap = np.searchsorted(a, both, side="right") / a.size - np.searchsorted(b, both, side="right") / b.size
+    return float(wasserstein_distance(a, b)), float(np.abs(gap).max())
+
+
+def distance_floor(reference: Array, size: int, generator: np.random.Generator, draws: int = 8) -> Array:
+    """Return the distances (draws, 2) between `size` and len(reference) independent draws from one law.
+
+    The law is that of the reference itself: what a network of that width would show if its entries were independent
+    draws from the limit.
+    """
+    pool = np.asarray(reference, dtype=float)
+    return np.array(
+        [distances(generator.choice(pool, size), generator.choice(pool, pool.size)) for _ in range(draws)]
+    )
+
+
+def _rows(values: Array) -> Array:
+    array = np.asarray(values, dtype=float)
+    return array.reshape(len(array), -1)
+
+
+def _deviations(rows: Array) -> Array:
+    return rows - rows.mean(axis=0)
+
+
+def _squares(z: Array) -> Array:
+    """|z_r|^2 of every row."""
+    rows = z.reshape(len(z), -1)
+    return np.einsum("rk,rk->r", rows, rows)
+
+
+def _mean_variance(values: Array) -> float:
+    return float(np.var(_rows(values), axis=0, ddof=1).mean())
+
+
+__all__ = [
+    "Bias", "Estimate", "Slope", "bias", "control_variates", "distance_floor", "distances", "error", "fit_slope",
+    "spread", "width_within",
+]  # fmt: skip
