@@ -36,7 +36,7 @@ def _simulated(task: Task) -> str:
     name = parametrization_title(task.limit)
     if task.settings.noise == "width":
         return f"networks of width {task.settings.particles} without their matrices, {name}"
-    return f"the limit of infinite width, {name}" + (": features do not move" if task.lazy else "")
+    return f"the limit of infinite width, {name}" + (", features do not move" if task.lazy else "")
 
 
 def _samples(job: Job) -> str:

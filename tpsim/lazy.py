@@ -192,6 +192,16 @@ def _quietly(task: Task) -> Iterator[list[str]]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
+def memory_bytes(task: Task) -> int:
+    """Bytes of the law, of the kernels of all replicas, and of the particles of one."""
+    m, p = task.problem.samples, 0 if task.problem.probes is None else len(task.problem.probes)
+    L, schedule = task.network.depth, task.schedule
+    laws = 2 * (len(schedule.record) * m**2 + len(schedule.probe) * p**2)
+    kernels = 2 * task.replicas * ((L + 1) * (m + p) * m + (m + p) ** 2)
+    fields = (m + p) * (6 * L + 2) * task.settings.particles
+    return 8 * (laws + kernels + fields)
+
+
 def _check_memory(task: Task) -> None:
     """Refuse covariances that cannot fit.
 
@@ -200,13 +210,9 @@ def _check_memory(task: Task) -> None:
     ResourceError
         Names what would need less.
     """
-    m, p = task.problem.samples, 0 if task.problem.probes is None else len(task.problem.probes)
-    L, schedule = task.network.depth, task.schedule
-    laws = 2 * (len(schedule.record) * m**2 + len(schedule.probe) * p**2)
-    kernels = 2 * task.replicas * ((L + 1) * (m + p) * m + (m + p) ** 2)
-    fields = (m + p) * (6 * L + 2) * task.settings.particles
-    needed, free = 8 * (laws + kernels + fields), available_bytes()
+    needed, free = memory_bytes(task), available_bytes()
     if needed > free:
+        m, p = task.problem.samples, 0 if task.problem.probes is None else len(task.problem.probes)
         raise ResourceError(
             f"the law of f on {m} samples and {p} probes needs at least {needed / 2**30:.3g} GiB, "
             f"{free / 2**30:.3g} GiB are free; fewer probes, particles or replicas, or larger probe_every and "

@@ -23,7 +23,8 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .errors import Notice, RankError
+from . import lazy
+from .errors import Diverged, Notice, RankError
 from .plan import available_bytes, memory_bytes
 from .problem import Problem
 from .record import Schedule
@@ -109,6 +110,8 @@ def predict(task: Task, budget: float = SECONDS) -> Prediction:
     Error: time within a factor of two on idle cores; ranks within some 10% where the pilot runs all steps, and within a
     third where it is continued, always for `matched`; for the other modes they are rough.
     """
+    if task.lazy:
+        return _predict_lazy(task)
     with _one_thread():
         _trial(task, min(task.settings.particles, PILOT), 1)  # compiles
         pilot = _pilot(task, budget)
@@ -129,6 +132,39 @@ def predict(task: Task, budget: float = SECONDS) -> Prediction:
         pilot=pilot,
         trial_steps=steps,
         trial_seconds=spent,
+    )
+
+
+def _predict_lazy(task: Task) -> Prediction:
+    """The cost where features do not move: a kernel estimate per replica, and the law once and for each of them."""
+    inputs = task.problem.samples + (0 if task.problem.probes is None else len(task.problem.probes))
+    none = np.empty((task.training.steps + 1, 0, 2), dtype=int)
+    arrays = _arrays(np.tile([inputs, 0], (task.network.depth - 1, 1)), task.problem) + inputs
+    particles = min(task.settings.particles, max(PILOT, 1 << (2 * arrays).bit_length()))
+    sobol = task.settings.sobol and particles & (particles - 1) == 0
+    settings = replace(task.settings, particles=particles, sobol=sobol)
+    pilot, stopped = replace(task, settings=settings, replicas=2), None
+    with _one_thread():
+        lazy.estimate(pilot, 0)  # compiles
+        first = time.process_time()
+        lazy.estimate(pilot, 0)
+        kernel = time.process_time() - first
+        try:
+            lazy.execute(pilot, progress=False)
+        except Diverged as error:
+            stopped = str(error)
+    seconds = time.process_time() - first - kernel
+    law = max(seconds - 2 * kernel, 0.0) / 3
+    R, ratio = task.replicas, task.settings.particles / particles
+    return Prediction(
+        ranks=none[0],
+        arrays=arrays,
+        bytes=lazy.memory_bytes(task),
+        free_bytes=available_bytes(),
+        seconds=R * kernel * ratio + (R + 1) * law,
+        pilot=Trial(particles, np.linspace(0.0, seconds, len(none)), 0.0, np.arange(len(none)), none, stopped, False),
+        trial_steps=0,
+        trial_seconds=0.0,
     )
 
 
