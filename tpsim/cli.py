@@ -1,4 +1,4 @@
-"""The command line: `tpsim run`, `tpsim plan`.
+"""The command line: `tpsim run`, `tpsim plan`, `tpsim converge`.
 
 Exit codes: 0; 2 bad input (one line on stderr, nothing written); 3 the run had to stop (what was finished is written);
 130 interrupted.
@@ -68,16 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     for command, text in (
         (run, "simulate the limit, print a table, write results and figures"),
         (plan, "predict ranks, memory and time, and write nothing"),
+        (converge, "train networks of many widths beside the limit, and measure how fast they approach it"),
     ):
         sub = commands.add_parser(command.__name__, help=text, description=f"{text.capitalize()}.", epilog=keys)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         sub.add_argument("config", nargs="?", metavar="CONFIG.toml", help="default: the built-in demo, digits 0 v 1")
         sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value")
         sub.set_defaults(command=command)
-    sub = commands.choices["run"]
-    sub.add_argument("--output", metavar="DIR", help="default: tpsim-output, or the first free tpsim-output-K")
-    sub.add_argument("--force", action="store_true", help="replace the results that DIR holds")
-    sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
+    for name, folder in (("run", "tpsim-output"), ("converge", "tpsim-converge")):
+        sub = commands.choices[name]
+        sub.add_argument("--output", metavar="DIR", help=f"default: {folder}, or the first free {folder}-K")
+        sub.add_argument("--force", action="store_true", help="replace the results that DIR holds")
+        sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
     return parser
 
 
@@ -130,6 +132,13 @@ def run(arguments: argparse.Namespace) -> int:
         _say("stopped", f"{stopped}; the steps before it are in {folder}")
         return STOPPED
     return OK
+
+
+def converge(arguments: argparse.Namespace) -> int:
+    """`tpsim converge`: networks of many widths beside the limit."""
+    from validation.converge import command
+
+    return command.main(arguments)
 
 
 def _prepare(read: Config) -> Job:

@@ -110,6 +110,25 @@ class SimulationTable:
 
 
 @dataclass(frozen=True)
+class ConvergeTable:
+    """[converge]; see `validation.converge.study`. [simulation] says how the limit is simulated."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    widths: list[StrictInt] = field(
+        default_factory=lambda: [2**k for k in range(4, 12)], metadata={"allowed": "a list of integers >= 2"}
+    )
+    matrix_free: list[StrictInt] = field(
+        default_factory=lambda: [2**k for k in (8, *range(12, 18))], metadata={"allowed": "a list of integers >= 2"}
+    )
+    seeds: StrictInt | dict[str, StrictInt] = _key(8, "an integer >= 1, or a table {first width = integer}")
+    tolerance: Number = _key(0.05, "a number > 0")
+    dtype: Literal["float32", "float64"] = _key("float32", '"float32" or "float64"')
+    coordinate_seeds: StrictInt = _key(4, "an integer >= 1")
+    fit_from: StrictInt = _key(64, "an integer >= 1")
+    minutes: Number = _key(4.0, "a number > 0")
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration; `data` holds `source` and its options, which are checked when the data are read."""
 
@@ -118,15 +137,19 @@ class Config:
     network: NetworkTable = field(default_factory=NetworkTable)
     training: TrainingTable = field(default_factory=TrainingTable)
     simulation: SimulationTable = field(default_factory=SimulationTable)
+    converge: ConvergeTable = field(default_factory=ConvergeTable)
 
 
-TABLES: dict[str, Any] = {"network": NetworkTable, "training": TrainingTable, "simulation": SimulationTable}
+TABLES: dict[str, Any] = {
+    "network": NetworkTable, "training": TrainingTable, "simulation": SimulationTable, "converge": ConvergeTable,
+}  # fmt: skip
 SECTIONS = ("data", *TABLES)
+RUN = ("data", "network", "training", "simulation")  # sections of `tpsim run`; other commands have one of their own
 PATHS = ("path", "probes")  # [data] keys that name files where they are strings
 
 
-def read(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Return the configuration of a file (the built-in demo when None) with overrides "section.key=value".
+def read(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = (), default: str = DEMO) -> Config:
+    """Return the configuration of a file (of the text `default` when None) with overrides "section.key=value".
 
     Raises
     ------
@@ -135,7 +158,7 @@ def read(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = 
     InputError
         An unknown section or key, or a value of another type than its key allows.
     """
-    raw, folder = (tomllib.loads(DEMO), Path()) if path is None else (_parse(Path(path)), Path(path).parent)
+    raw, folder = (tomllib.loads(default), Path()) if path is None else (_parse(Path(path)), Path(path).parent)
     _make_absolute(raw.get("data"), folder)
     for override in overrides:
         _override(raw, override)
@@ -232,10 +255,12 @@ class StepSchedule:
         return cls(tuple(step for step, _ in ordered), tuple(rate for _, rate in ordered))
 
 
-def to_toml(config: Config, comments: Iterable[str] = ()) -> str:
-    """Return TOML text that `read` turns into an equal configuration; keys that are None are left out."""
+def to_toml(config: Config, comments: Iterable[str] = (), sections: Sequence[str] = RUN) -> str:
+    """Return TOML text that `read` turns into these sections of a configuration; keys that are None are left out."""
     lines = [f"# {' '.join(comment.split())}" for comment in comments]
-    for section, table in asdict(config).items():
+    tables = asdict(config)
+    for section in sections:
+        table = tables[section]
         lines += ["", f"[{section}]"]
         lines += [f"{_name(key)} = {_toml(value)}" for key, value in table.items() if value is not None]
     return "\n".join(lines).lstrip("\n") + "\n"
@@ -266,4 +291,14 @@ def describe_keys() -> str:
     return "\n".join(lines)
 
 
-__all__ = ["Config", "NetworkTable", "SimulationTable", "StepSchedule", "TrainingTable", "read", "to_toml", "validate"]
+__all__ = [
+    "Config",
+    "ConvergeTable",
+    "NetworkTable",
+    "SimulationTable",
+    "StepSchedule",
+    "TrainingTable",
+    "read",
+    "to_toml",
+    "validate",
+]

@@ -11,7 +11,7 @@ import xarray as xr
 
 from . import data
 from .activations import ACTIVATIONS
-from .config import Config, NetworkTable, SimulationTable, StepSchedule, TrainingTable
+from .config import TABLES, Config, SimulationTable, StepSchedule, TrainingTable
 from .errors import InputError
 from .losses import LOSSES
 from .problem import Network, Problem, Training
@@ -87,9 +87,8 @@ def named(section: str) -> Iterator[None]:
         yield
     except InputError as error:
         field = error.field.split("[")[0].split(".")[0]
-        owners = {"network": NetworkTable, "training": TrainingTable, "simulation": SimulationTable}
-        if section in owners and field not in {entry.name for entry in fields(owners[section])}:
-            section = next((s for s, table in owners.items() if field in {e.name for e in fields(table)}), "data")
+        if section in TABLES and field not in {entry.name for entry in fields(TABLES[section])}:
+            section = next((s for s, table in TABLES.items() if field in {e.name for e in fields(table)}), "data")
         if error.field.startswith(f"{section}."):
             raise
         raise InputError(f"{section}.{error.field}", error.value, error.allowed) from None

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,12 @@ POOLED = 16384  # particles per density, all replicas together, that a result ke
 SUMMARY = "summary.json"
 
 
-def choose(output: str | None, force: bool = False) -> Path:
+def choose(output: str | None, force: bool = False, default: str = DEFAULT) -> Path:
     """Return the folder to write, which does not exist or is empty (or, with `force`, may be anything but a file).
 
     Parameters
     ----------
-    output : the user's choice; None takes the first free one of tpsim-output, tpsim-output-2, ...
+    output : the user's choice; None takes the first free one of `default`, `default`-2, ...
     force : allow a folder that holds something: the files of an earlier run in it are replaced, others stay.
 
     Raises
@@ -35,7 +35,7 @@ def choose(output: str | None, force: bool = False) -> Path:
         A folder that is not empty, a file, or a place where nothing can be written.
     """
     if output is None:
-        names = itertools.chain([DEFAULT], (f"{DEFAULT}-{k}" for k in itertools.count(2)))
+        names = itertools.chain([default], (f"{default}-{k}" for k in itertools.count(2)))
         folder = next(Path(name) for name in names if force or not os.path.lexists(name))
     else:
         folder = Path(output)
@@ -64,6 +64,30 @@ def write(folder: Path, run: xr.Dataset, summary: dict[str, Any], config: str) -
     from . import plot  # matplotlib takes half a second to import
     from .results import save
 
+    def fill(temporary: Path) -> list[str]:
+        figures = plot.save_all(run, temporary)
+        save(run, temporary / "limit.nc")
+        return ["limit.nc", SUMMARY, "config.toml", *(path.name for path in figures)]
+
+    return write_folder(folder, fill, summary, config)
+
+
+def write_folder(
+    folder: Path, fill: Callable[[Path], Sequence[str]], summary: dict[str, Any], config: str
+) -> list[Path]:
+    """Write what `fill` puts into the folder it is given, summary.json and config.toml, at once; return their paths.
+
+    Parameters
+    ----------
+    folder : Path
+    fill : writes files into a temporary folder, and returns the names of all files in the order to show them.
+    summary, config : what summary.json (with the names) and config.toml hold.
+
+    Raises
+    ------
+    FileError
+        Nothing can be written there; what was there is left as it was.
+    """
     folder = folder.absolute()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +95,8 @@ def write(folder: Path, run: xr.Dataset, summary: dict[str, Any], config: str) -
     except OSError as error:
         raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:
-        figures = plot.save_all(run, temporary)
-        save(run, temporary / "limit.nc")
+        names = list(fill(temporary))
         (temporary / "config.toml").write_text(config, encoding="utf-8", errors="surrogateescape")
-        names = ["limit.nc", SUMMARY, "config.toml", *(path.name for path in figures)]
         text = json.dumps({**summary, "files": names}, indent=2, allow_nan=False)
         (temporary / SUMMARY).write_text(text + "\n", encoding="utf-8")
         _move(temporary, folder, names)
