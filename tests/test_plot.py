@@ -329,7 +329,7 @@ def test_save_all(run, tmp_path):
     )
     assert [path.name for path in paths] == [f"{name}.png" for name in names.split()]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    assert plot.missing(run) == {}
+    assert set(plot.missing(run)) == {"law"}  # f_t is not random in the limit of muP
     assert plt.get_fignums() == []
 
 
@@ -345,7 +345,7 @@ def test_save_all_leaves_out_what_is_not_there(run, tmp_path):
     paths = plot.save_all(run[["loss", "f", "targets"]], tmp_path, formats=("svg",))
     assert [path.name for path in paths] == ["loss.svg", "outputs.svg"]
     reasons = plot.missing(finite_like(run))
-    assert set(reasons) == {"probes", "probe_error", "densities", "feature_change", "ranks", "residuals"}
+    assert set(reasons) == {"law", "probes", "probe_error", "densities", "feature_change", "ranks", "residuals"}
     assert reasons["ranks"].startswith("rank_forward: got <missing")
     assert "snapshots" in reasons["densities"]
 
@@ -375,7 +375,7 @@ def drawn(run):
 
 def test_one_sample_one_layer_no_step():
     run = tiny(samples=1, depth=1, steps=0)
-    assert set(plot.missing(run)) == {"residuals"}
+    assert set(plot.missing(run)) == {"law", "residuals"}
     assert "residuals" not in drawn(run)
     with pytest.raises(InputError, match="^layer: got 1; allowed: at least two hidden layers"):
         plot.residuals(run)
@@ -472,6 +472,24 @@ def test_dense_networks_draw_the_same_way():
     assert_curve(plot.outputs(run), 2, np.arange(4), run["f"].values[:, :, 2])
     with pytest.raises(InputError, match="^rank_forward: got <missing"):
         plot.ranks(run)
+
+
+def test_law_of_a_limit_whose_features_do_not_move():
+    draws = np.random.default_rng(1)
+    problem = Problem(draws.standard_normal((3, 4)) / 2, [1.0, -1.0, 1.0])
+    run = simulate(problem, Network(2, "tanh"), Training(4, 0.2), 64, 2, limit="ntp", progress=False)
+    lines = [line.get_ydata() for line in plot.law(run).lines]
+    np.testing.assert_array_equal(lines[0], run["f"][0, :, 0])
+    np.testing.assert_array_equal(lines[2], run["f_mean"][:, 0])
+    band = plot.law(run).collections[1].get_paths()[0].vertices
+    std = np.sqrt(run["f_cov"].values[:, 1, 1])
+    np.testing.assert_allclose([band[:, 1].min(), band[:, 1].max()], _reach(run["f_mean"].values[:, 1], std), **EXACT)
+    assert set(plot.missing(run)) == {"densities", "probes", "probe_error", "ranks", "residuals"}
+    assert "law" in drawn(run)
+
+
+def _reach(mean, std):
+    return [(mean - std).min(), (mean + std).max()]
 
 
 def test_legend_lies_between_title_and_axes(run):

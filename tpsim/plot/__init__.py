@@ -13,6 +13,7 @@ from .curves import loss, outputs, probe_error, probes
 from .diagnostics import feature_change, ranks, residuals
 from .eigenvalues import spectra, spectra_figure
 from .files import missing, save_all
+from .law import law
 from .matrices import kernels, kernels_figure
 from .particles import densities, densities_figure
 
@@ -22,6 +23,7 @@ __all__ = [
     "feature_change",
     "kernels",
     "kernels_figure",
+    "law",
     "loss",
     "missing",
     "outputs",

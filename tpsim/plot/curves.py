@@ -126,7 +126,7 @@ def _by_target(ax: Any, steps: Array, values: Band, targets: Array | None, aimed
     """Draw one curve per sample in the colour of its target; return the legend entries."""
     count = values.mean.shape[1]
     opacity = float(np.clip((12 / count) ** 0.5, 0.25, 1.0))
-    palette, keys = _colours(ax, targets, count)
+    palette, keys = paint(ax, targets, count)
     for i in range(count):
         curve(ax, steps, values.at(slice(None), i), palette[i], opacity, linewidth=1.0 if count <= 12 else 0.7)
     if targets is not None and aimed_at:
@@ -135,7 +135,7 @@ def _by_target(ax: Any, steps: Array, values: Band, targets: Array | None, aimed
     return [*keys, band_key(values.replicas)]
 
 
-def _colours(ax: Any, targets: Array | None, count: int) -> tuple[list[Any], list[tuple[Any, str]]]:
+def paint(ax: Any, targets: Array | None, count: int) -> tuple[list[Any], list[tuple[Any, str]]]:
     """One colour per sample, and legend entries (or a colour bar on `ax` for many distinct targets)."""
     import matplotlib as mpl
 
@@ -163,6 +163,11 @@ def _targets(ax: Any, steps: Array, targets: Array, palette: list[Any]) -> list[
         return [line_key(GREY, "targets", linestyle="--", linewidth=0.8)]
     ax.scatter(np.full(len(targets), steps[-1]), targets, c=palette, s=14, marker="_", zorder=3)
     return [line_key(GREY, "targets", linestyle="none", marker="_")]
+
+
+def target_lines(ax: Any, run: xr.Dataset, palette: list[Any]) -> list[tuple[Any, str]]:
+    """Mark the targets of the training samples, where f is to reach them; return the legend entries."""
+    return [] if _logistic(run) else _targets(ax, run["step"].values, run["targets"].values, palette)
 
 
 def _reach(targets: Array) -> float:

@@ -14,6 +14,7 @@ from ..errors import FileError, InputError
 from .curves import loss, outputs, probe_error, probes
 from .diagnostics import feature_change, ranks, residuals
 from .eigenvalues import spectra_figure
+from .law import law
 from .matrices import kernels_figure
 from .particles import densities_figure
 from .read import require, require_hidden
@@ -36,6 +37,7 @@ class Picture:
 PICTURES = {
     "loss": Picture(loss, ("loss",)),
     "outputs": Picture(outputs, ("f", "targets")),
+    "law": Picture(law, ("f_mean", "f_cov", "targets")),
     "probes": Picture(probes, ("f_probe",)),
     "probe_error": Picture(probe_error, ("f_probe", "probe_targets")),
     "kernels": Picture(kernels_figure, ("kernel_x", "targets"), panels=True, options=("x",)),

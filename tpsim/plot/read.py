@@ -18,6 +18,7 @@ Array = np.ndarray
 HOW = {
     "f_probe": "a Problem with probes",
     "probe_targets": "a Problem with probe_targets",
+    "f_mean": 'simulate(..., limit="ntp" or "sp")',
     "Z_h": "simulate(..., snapshots=(0, T))",
 }
 KERNELS = {"h": "Z^{h^{%s}}", "x": "Z^{x^{%s}}", "dh": r"Z^{\mathrm{d}h^{%s}}"}  # which: symbol at a layer
