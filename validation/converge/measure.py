@@ -49,6 +49,7 @@ def compare(limit: xr.Dataset, networks: Mapping[int, xr.Dataset], tolerance: fl
     found["seeds"] = ("width", [networks[n].sizes["replica"] for n in widths])
     found["diverged"] = found["seeds"] - xr.DataArray([healthy(networks[n]).sizes["replica"] for n in widths], dims="width")
     found["dense"] = ("width", [bool(networks[n].attrs["dense"]) for n in widths])
+    found.attrs["fit_from"] = fit_from
     return _with_rates(found, tolerance, fit_from)
 
 
