@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
-from tpsim import Network, Problem, Training, simulate
+from tpsim import Network, Notice, Problem, Training, simulate
+
+Array = np.ndarray
 
 SIZES = ("size_h", "change_h", "size_x", "change_x")
-PARAMETRIZATIONS = ("sp", "ntp", "ip", "mup")
-
-
-def coordinates(
-    networks: Mapping[str, Mapping[int, xr.Dataset]], limits: Mapping[str, xr.Dataset]
-) -> xr.Dataset:
-    """Return sizes of finite networks at the last step, and those of the limits they are to meet.
-
-    Returns
-    -------
-    xarray.Dataset
-        size_h, size_x (parametrization, width, layer): root mean square of the entries of h^l_T over samples, mean over
-        networks; change_h, change_x: of h^l_T - h^l_0; all with _se. limit_size_h, ... (parametrization, layer): the
-        same of the infinite-width limits.
-    """
-    widths = sorted({n for runs in networks.values() for n in runs})
-    layers = next(iter(limits.values()))["layer"].values
-    found = xr.Dataset(coords={"parametrization": list(networks), "width": widths, "layer": layers})
-    for name in SIZES:
-        mean = np.full((len(networks), len(widths), len(layers)), np.nan)
-        error, exact = mean.copy(), np.full((len(networks), len(layers)), np.nan)
-        for p, (parametrization, runs) in enumerate(networks.items()):
-            exact[p] = limits[parametrization][name].mean("replica")
-            for n, run in runs.items():
-                values = run[name].dropna("replica").values
-                if len(values):
-                    mean[p, widths.index(n)] = values.mean(axis=0)
-                if len(values) > 1:
-                    error[p, widths.index(n)] = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-        dims = ("parametrization", "width", "layer")
-        found[name], found[f"{name}_se"] = (dims, mean), (dims, error)
-        found[f"limit_{name}"] = (("parametrization", "layer"), exact)
-    return found
-
-
-def limit_sizes(
-    problem: Problem, network: Network, training: Training, parametrization: str, particles: int, replicas: int, seed: int
-) -> xr.Dataset:
-    """Return `sizes` of the infinite-width limit of a parametrization."""
-    last = max(training.steps, 1)
-    run = simulate(
-        problem, network, training, min(particles, 4096), replicas, seed=seed, limit=parametrization,
-        record_every=last, joint_every=last, progress=False, threads=1,
-    )  # fmt: skip
-    return sizes(run)
+OTHERS = ("sp", "ntp", "ip")  # than the one that is studied
+PARTICLES = 4096  # of their limits: sizes need no more
 
 
 def sizes(run: xr.Dataset) -> xr.Dataset:
     """Return size_h, size_x, change_h, change_x (replica, layer) of a run at its last step.
 
-    |Z_T - Z_0|^2 = |Z_T|^2 + |Z_0|^2 - 2 Z_0 . Z_T from the kernels: down to 1e-7 of the size, the rounding of that.
+    Root mean squares over samples and entries of Z_T, and of Z_T - Z_0 by |Z_T|^2 + |Z_0|^2 - 2 Z_0 . Z_T from the
+    kernels: down to 1e-7 of the size, the rounding of that.
     """
     found = xr.Dataset(coords={"layer": run["layer"]})
     for field in "hx":
@@ -70,3 +31,48 @@ def sizes(run: xr.Dataset) -> xr.Dataset:
         dims = ("replica", "layer")
         found[f"size_{field}"], found[f"change_{field}"] = (dims, np.sqrt(squares[:, 1])), (dims, np.sqrt(moved))
     return found
+
+
+def limit_sizes(
+    problem: Problem, network: Network, training: Training, parametrization: str, replicas: int, seed: int
+) -> xr.Dataset:
+    """Return `sizes` of the infinite-width limit of a parametrization."""
+    last = max(training.steps, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # ratios to features that are zero
+        run = simulate(
+            problem, network, training, PARTICLES, replicas, seed=seed, limit=parametrization, record_every=last,
+            joint_every=last, progress=False, threads=1,
+        )  # fmt: skip
+    return sizes(run)
+
+
+def coordinates(networks: Mapping[str, Mapping[int, xr.Dataset]], limits: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Compare sizes of networks, {parametrization: {width: `sizes`}}, with those of the limits, {parametrization: ...}.
+
+    Returns
+    -------
+    xarray.Dataset
+        size_h, size_x (parametrization, width, layer): root mean square of the entries of h^l_T, x^l_T, mean over
+        networks; change_h, change_x: of h^l_T - h^l_0, x^l_T - x^l_0; all with _se. NaN where no network was trained or
+        all diverged. limit_size_h, ... (parametrization, layer): the same in the infinite-width limits.
+    """
+    names, widths = list(networks), sorted({n for runs in networks.values() for n in runs})
+    layers = limits[names[0]]["layer"].values
+    found = xr.Dataset(coords={"parametrization": names, "width": widths, "layer": layers})
+    dims = ("parametrization", "width", "layer")
+    for size in SIZES:
+        table = np.full((2, len(names), len(widths), len(layers)), np.nan)
+        for p, name in enumerate(names):
+            for n, run in networks[name].items():
+                table[:, p, widths.index(n)] = _mean_and_error(run[size].dropna("replica").values)
+        found[size], found[f"{size}_se"] = (dims, table[0]), (dims, table[1])
+        exact = np.array([limits[name][size].mean("replica").values for name in names])
+        found[f"limit_{size}"] = ((dims[0], dims[2]), exact)
+    return found
+
+
+def _mean_and_error(values: Array) -> tuple[Array | float, Array | float]:
+    if len(values) < 2:
+        return (values[0] if len(values) else np.nan), np.nan
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))

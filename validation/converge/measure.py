@@ -12,11 +12,8 @@ from validation import rates
 from .quantities import healthy, quantities
 
 Array = np.ndarray
-Slopes = dict[str, list[rates.Slope]]
 
-MEASURES = (
-    "spread", "spread_se", "bias", "bias_se", "bias_p", "bias_resolved", "error", "error_se", "limit", "limit_se",
-)  # fmt: skip
+ERRORS = ("spread", "spread_se", "bias", "bias_se", "bias_p", "bias_resolved", "error", "error_se")
 
 
 def compare(limit: xr.Dataset, networks: Mapping[int, xr.Dataset], tolerance: float, fit_from: int) -> xr.Dataset:
@@ -34,33 +31,31 @@ def compare(limit: xr.Dataset, networks: Mapping[int, xr.Dataset], tolerance: fl
         width_within (quantity): the smallest width from which on error <= tolerance scale; NaN if there is none.
         seeds, diverged, dense (width).
     """
-    widths = sorted(networks)
-    exact = quantities(limit)
-    rows = {name: {key: [] for key in _KEYS} for name in exact}
-    for n in widths:
-        for name, values in quantities(healthy(networks[n])).items():
-            for key, value in _errors(name, values, exact[name], networks[n].sizes["sample"]).items():
-                rows[name][key].append(value)
+    widths, exact = sorted(networks), quantities(limit)
     found = xr.Dataset(coords={"quantity": list(exact), "width": widths, "bound": ["estimate", "low", "high"]})
-    for key in _KEYS:
-        found[key] = (("quantity", "width"), np.array([row[key] for row in rows.values()]))
+    kept = {n: healthy(run) for n, run in networks.items()}
+    table = [_all_errors(kept[n], exact) for n in widths]
+    for key in ERRORS:
+        found[key] = (("quantity", "width"), [[column[name][key] for column in table] for name in exact])
     found["scale"] = ("quantity", [float(np.sqrt(np.mean(v.mean(axis=0) ** 2))) for v in exact.values()])
-    found["limit_se"] = ("quantity", [_limit_error(v) for v in exact.values()])
+    found["limit_se"] = ("quantity", [rates.spread(v).value / np.sqrt(len(v)) for v in exact.values()])
     found["seeds"] = ("width", [networks[n].sizes["replica"] for n in widths])
-    found["diverged"] = found["seeds"] - xr.DataArray([healthy(networks[n]).sizes["replica"] for n in widths], dims="width")
+    found["diverged"] = ("width", [networks[n].sizes["replica"] - kept[n].sizes["replica"] for n in widths])
     found["dense"] = ("width", [bool(networks[n].attrs["dense"]) for n in widths])
-    found.attrs["fit_from"] = fit_from
-    return _with_rates(found, tolerance, fit_from)
+    found.attrs = {"tolerance": tolerance, "fit_from": fit_from}
+    return _with_rates(found)
 
 
-_KEYS = ("spread", "spread_se", "bias", "bias_se", "bias_p", "bias_resolved", "error", "error_se")
+def _all_errors(run: xr.Dataset, limit: Mapping[str, Array]) -> dict[str, dict[str, float]]:
+    m = run.sizes["sample"]
+    return {name: _errors(name, values, limit[name], m) for name, values in quantities(run).items()}
 
 
 def _errors(name: str, values: Array, limit: Array, samples: int) -> dict[str, float]:
     if len(values) < 3 or len(limit) < 3:
-        return dict.fromkeys(_KEYS, np.nan) | {"bias_resolved": False}
+        return dict.fromkeys(ERRORS, np.nan) | {"bias_resolved": False}
     spread = rates.spread(values)
-    quiet = rates.control_variates(values, values[:, :samples]) if name == "f" else values  # entries of f start with f_0
+    quiet = rates.control_variates(values, values[:, :samples]) if name == "f" else values  # f begins with f_0
     bias = rates.bias(quiet, limit)
     error = rates.error(values, limit.mean(axis=0))
     return {
@@ -70,40 +65,67 @@ def _errors(name: str, values: Array, limit: Array, samples: int) -> dict[str, f
     }  # fmt: skip
 
 
-def _limit_error(values: Array) -> float:
-    return float(np.sqrt(np.mean(np.var(values, axis=0, ddof=1)) / len(values))) if len(values) > 1 else np.nan
-
-
-def _with_rates(found: xr.Dataset, tolerance: float, fit_from: int) -> xr.Dataset:
+def _with_rates(found: xr.Dataset) -> xr.Dataset:
     widths = found["width"].values
-    late = widths >= fit_from
+    late = widths >= found.attrs["fit_from"]
     spreads, biases, within = [], [], []
     for name in found["quantity"].values:
         row = found.sel(quantity=name)
         spreads.append(rates.fit_slope(widths[late], row["spread"].values[late], row["spread_se"].values[late]))
         use = late & row["bias_resolved"].values
         biases.append(rates.fit_slope(widths[use], row["bias"].values[use], row["bias_se"].values[use]))
-        first = rates.width_within(widths, row["error"].values, tolerance * float(row["scale"]))
+        first = rates.width_within(widths, row["error"].values, found.attrs["tolerance"] * float(row["scale"]))
         within.append(np.nan if first is None else first)
     found["spread_slope"], found["bias_slope"] = (("quantity", "bound"), spreads), (("quantity", "bound"), biases)
     found["width_within"] = ("quantity", within)
     return found
 
 
-def agreement(dense: xr.Dataset, free: xr.Dataset) -> xr.Dataset:
-    """Compare two sets of networks of one width, by quantity.
+def agreement(both: Mapping[int, tuple[xr.Dataset, xr.Dataset]]) -> xr.Dataset:
+    """Compare two sets of networks at each width.
 
     Returns
     -------
     xarray.Dataset
-        p (quantity): probability of as large a difference of the means of the entries if there is none.
-        spread_ratio, spread_ratio_se (quantity): of the first spread over the second.
+        p (width, quantity): probability of as large a difference of the means of all entries if there is none.
+        spread_ratio, spread_ratio_se (width, quantity): of the first spread over the second. Empty without widths.
     """
-    one, two = quantities(healthy(dense)), quantities(healthy(free))
-    found = xr.Dataset(coords={"quantity": list(one)})
-    spreads = [(rates.spread(one[name]), rates.spread(two[name])) for name in one]
-    ratio = np.array([a.value / b.value if b.value > 0 else np.nan for a, b in spreads])
-    error = np.array([np.hypot(a.error / a.value, b.error / b.value) if a.value * b.value > 0 else np.nan for a, b in spreads])
-    found["p"] = ("quantity", [rates.bias(one[name], two[name]).p for name in one])
-    found["spread_ratio"], found["spread_ratio_se"] = ("quantity", ratio), ("quantity", ratio * error)
+    found = []
+    for one, two in both.values():
+        first, second = quantities(healthy(one)), quantities(healthy(two))
+        found.append(xr.Dataset(coords={"quantity": list(first)}))
+        spreads = [(rates.spread(first[name]), rates.spread(second[name])) for name in first]
+        ratios = [rates.ratio(*pair) for pair in spreads]
+        found[-1]["p"] = ("quantity", [rates.bias(first[name], second[name]).p for name in first])
+        found[-1]["spread_ratio"] = ("quantity", [ratio.value for ratio in ratios])
+        found[-1]["spread_ratio_se"] = ("quantity", [ratio.error for ratio in ratios])
+    return xr.concat(found, xr.DataArray(list(both), dims="width", name="width")) if found else xr.Dataset()
+
+
+def distances_to_limit(networks: Mapping[int, xr.Dataset], reference: Array, seed: int) -> xr.Dataset:
+    """Distances of the entries of h^l_T(xi_i) in one network to the particles `reference` (L, m, N) of Z^{h^l_T(xi_i)}.
+
+    Returns
+    -------
+    xarray.Dataset
+        w1, ks (width, layer), with _se: Wasserstein-1 and Kolmogorov-Smirnov, means over samples and networks.
+        w1_iid, ks_iid (width, layer): what n independent draws would show against N others, both from the particles.
+    """
+    widths, layers = sorted(networks), np.arange(1, len(reference) + 1)
+    found = xr.Dataset(coords={"width": widths, "layer": layers})
+    generator = np.random.default_rng([seed, len(reference)])
+    floors = np.array([[_floor(particles, n, generator) for particles in reference] for n in widths])
+    for k, name in enumerate(("w1", "ks")):
+        values = [networks[n][name].mean("sample").dropna("replica").values for n in widths]
+        found[name] = (("width", "layer"), [v.mean(axis=0) if len(v) else np.full(layers.size, np.nan) for v in values])
+        errors = [
+            np.sqrt(v.var(axis=0, ddof=1) / len(v)) if len(v) > 1 else np.full(layers.size, np.nan) for v in values
+        ]
+        found[f"{name}_se"], found[f"{name}_iid"] = (("width", "layer"), errors), (("width", "layer"), floors[..., k])
     return found
+
+
+def _floor(particles: Array, size: int, generator: np.random.Generator) -> Array:
+    """The mean (2,) over samples, with as many draws of each that there are 16 or more."""
+    draws = -(-16 // len(particles))
+    return np.mean([rates.distance_floor(z, size, generator, draws).mean(axis=0) for z in particles], axis=0)

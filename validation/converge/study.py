@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import joblib
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
-from tpsim import Network, Problem, Training, simulate
+from tpsim import InputError, Network, Problem, ResourceError, Training, simulate
 from tpsim.output import thin
-from validation.rates import distance_floor
+from tpsim.problem import positive_int
 
-from .coordinates import PARAMETRIZATIONS, coordinates, limit_sizes, sizes
-from .measure import agreement, compare
-from .networks import Block, run
+from .coordinates import OTHERS, coordinates, limit_sizes, sizes
+from .crew import Crew
+from .measure import agreement, compare, distances_to_limit
+from .networks import Block
 
 Array = np.ndarray
-Seeds = int | Mapping[int, int]  # networks of a width, or {first width: networks from that width on}
+Seeds = int | Mapping[int, int]
+Trained = dict[tuple[str, int, bool], xr.Dataset]  # by parametrization, width, and whether dense
 
-WIDTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
-MATRIX_FREE = (256, 4096, 8192, 16384, 32768, 65536, 131072)
-RECORDS = 20  # recorded steps
+RECORDS = 20  # recorded steps, about
 POOLED = 16384  # entries of h^l_T(xi_i), all networks of a width together, that are kept for pictures
-FIT_FROM = 64  # below, the laws in n are not yet power laws
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,14 @@ class Study:
 
     Attributes
     ----------
-    limit : dataset of `simulate`, with particle snapshots at the first and the last step.
-    networks : by width; f, loss, kernels and feature changes as in `limit`, and what `converge.networks.run` adds.
-        Dense where the attribute `dense` says so.
-    rates : errors and their rates by quantity and width, see `converge.measure.compare`; distances by width and layer.
-    coordinate : the coordinate check, see `converge.coordinates`.
-    agreement : widths at which dense and matrix-free networks were compared, see `converge.measure.agreement`.
-    skipped : (width, reason)
-    seconds : by width.
+    limit : dataset of `simulate`, with snapshots of 16384 particles at the first and the last step.
+    networks : by width; the variables of `converge.networks.run`. Attribute `dense`: 1, or 0 without matrices.
+    rates : errors and their rates by quantity and width (`converge.measure.compare`), and distances by width and layer
+        (`converge.measure.distances_to_limit`).
+    coordinate : the coordinate check (`converge.coordinates.coordinates`).
+    agreement : where dense and matrix-free networks of one width were compared (`converge.measure.agreement`).
+    skipped : widths that were left out, with the reason.
+    seconds : by width and whether dense.
     """
 
     limit: xr.Dataset
@@ -52,7 +48,7 @@ class Study:
     coordinate: xr.Dataset
     agreement: xr.Dataset
     skipped: list[tuple[int, str]] = field(default_factory=list)
-    seconds: dict[int, float] = field(default_factory=dict)
+    seconds: dict[tuple[int, bool], float] = field(default_factory=dict)
 
 
 def study(
@@ -60,96 +56,132 @@ def study(
     network: Network,
     training: Training,
     *,
-    widths: Sequence[int] = WIDTHS,
-    matrix_free: Sequence[int] = MATRIX_FREE,
+    widths: Sequence[int] = (16, 32, 64, 128, 256, 512, 1024, 2048),
+    matrix_free: Sequence[int] = (256, 4096, 8192, 16384, 32768, 65536, 131072),
     seeds: Seeds = 8,
     particles: int = 4096,
     replicas: int = 8,
     tolerance: float = 0.05,
     dtype: str = "float32",
     coordinate_seeds: int = 4,
-    fit_from: int = FIT_FROM,
+    fit_from: int = 64,
     minutes: float = 4.0,
     seed: int = 0,
+    record_every: int = 1,
     workers: int = 1,
     progress: bool | None = None,
-    limit_training: Training | None = None,
+    simulation: Mapping[str, Any] | None = None,
+    limit: xr.Dataset | None = None,
 ) -> Study:
+    """Train networks of many widths, and measure how they approach the limit.
+
+    Parameters
+    ----------
+    problem, network, training : as for `tpsim.simulate`; probes are left aside.
+    widths, matrix_free : of dense networks, and of networks without matrices (`noise="width"`), each at least 2. Where
+        both have a width, dense networks count, and the others are compared with them.
+    seeds : networks of a width, or {first width: networks from that width on}.
+    particles, replicas, seed : of the limit; `simulation` has further arguments of `simulate`.
+    tolerance : a network is near the limit where the error is at most this part of the limit's size.
+    dtype : of the weights of dense networks.
+    coordinate_seeds : networks of a width in SP, NTP and IP, for the coordinate check.
+    fit_from : slopes are fitted to widths from here on; narrower networks are not yet on a power law.
+    minutes : a width is left out if it is predicted to end later than this after the limit is done.
+    record_every : recorded steps are at least T / 20 apart.
+    workers, progress : as for `simulate`; results do not depend on them.
+    limit : a run of `simulate` to compare with, instead of a new one; it needs the same recorded steps and snapshots of
+        the first and the last one.
+
+    Raises
+    ------
+    InputError
+        An argument out of range.
+    Diverged, RankError
+        Of the limit; networks that diverge are counted, and left out.
+
+    Error: every standard error comes from independent networks and independent replicas of the limit.
+    Cost: that of the networks. Dense ones: seeds (6 m T + 10)(L-1) n^2 flops; the others O(m^2 T^2 n).
+    """
+    counts = _seeds(seeds, sorted({*widths, *matrix_free}))
+    _check(tolerance, minutes, dtype, coordinate_seeds, fit_from)
     problem = replace(problem, probes=None, probe_targets=None)
-    every = max(1, training.steps // RECORDS)
-    limit = simulate(
-        problem, network, limit_training or training, particles, replicas, seed=seed, record_every=every,
-        joint_every=max(training.steps, 1), snapshots=sorted({0, training.steps}), workers=min(workers, replicas),
-        progress=progress,
-    )  # fmt: skip
-    reference = _pool(limit)
-    trained: dict[tuple[str, int, bool], xr.Dataset] = {}
-    for n, dense in [*((n, True) for n in sorted(widths)), *((n, False) for n in sorted(matrix_free))]:
-        block = Block(
-            problem, network, training, n, dense, range(_seeds(seeds, n)), seed=seed, record_every=every, dtype=dtype,
-            reference=reference, entries=max(POOLED // _seeds(seeds, n), 1),
+    every = max(positive_int("record_every", record_every), training.steps // RECORDS)
+    if limit is None:
+        limit = simulate(
+            problem, network, training, particles, replicas, seed=seed, record_every=every,
+            joint_every=max(training.steps, 1), snapshots=sorted({0, training.steps}),
+            workers=min(workers, replicas), progress=progress, **(simulation or {}),
         )  # fmt: skip
-        trained["mup", n, dense] = _run(block, workers)
-        last = max(training.steps, 1)
-        for other in PARAMETRIZATIONS[:-1]:
-            few = replace(
-                block, parametrization=other, replicas=range(coordinate_seeds), reference=None, entries=0, record_every=last
-            )
-            trained[other, n, dense] = _run(few, workers)
-    networks = {n: trained["mup", n, n in widths] for n in sorted({*widths, *matrix_free})}
-    both = sorted({*widths} & {*matrix_free})
-    agreements = [agreement(trained["mup", n, True], trained["mup", n, False]) for n in both]
-    limits = {
-        p: limit_sizes(problem, network, training, p, particles, replicas, seed) for p in PARAMETRIZATIONS[:-1]
-    } | {"mup": sizes(limit)}
-    check = coordinates(
-        {p: {n: trained[p, n, n in widths] for n in networks} for p in PARAMETRIZATIONS}, limits
-    )
-    found = compare(limit, networks, tolerance, fit_from)
-    return Study(
-        thin(limit), networks, xr.merge([found, _distances(networks, reference, seed)]), check,
-        xr.concat(agreements, xr.DataArray(both, dims="width", name="width")) if both else xr.Dataset(),
-    )  # fmt: skip
+    limits = {name: limit_sizes(problem, network, training, name, limit.sizes["replica"], seed) for name in OTHERS}
+    block = Block(problem, network, training, 0, True, range(0), seed=seed, record_every=every, dtype=dtype)
+    block = replace(block, reference=_particles(limit))
+    plans = _plans(block, widths, matrix_free, counts, coordinate_seeds)
+    trained: Trained = {}
+    with Crew(workers, minutes, progress, sum(len(each.pieces()) for blocks in plans for each in blocks)) as crew:
+        for blocks in plans:
+            for each, run in zip(blocks, crew.train(blocks) or (), strict=False):
+                trained[each.parametrization, each.width, each.dense] = run
+    if not trained:
+        raise ResourceError("no width fits: " + "; ".join(f"{n}: {reason}" for n, reason in crew.skipped))
+    networks = {name: _by_width(trained, name) for name in (*OTHERS, "mup")}
+    sized = coordinates(networks, limits | {"mup": sizes(limit)})
+    found = xr.merge([
+        compare(limit, networks["mup"], tolerance, fit_from),
+        distances_to_limit(networks["mup"], block.reference, seed),
+    ], combine_attrs="override")  # fmt: skip
+    both = {n: (trained["mup", n, True], trained["mup", n, False]) for n in networks["mup"]
+            if {("mup", n, True), ("mup", n, False)} <= set(trained)}  # fmt: skip
+    return Study(thin(limit), networks["mup"], found, sized, agreement(both), crew.skipped, crew.seconds)
 
 
-def _pool(limit: xr.Dataset) -> Array:
+def _plans(
+    block: Block, widths: Sequence[int], matrix_free: Sequence[int], counts: Mapping[int, int], few: int
+) -> list[list[Block]]:
+    """The blocks of every width and kind, in the order in which they are run: muP, and few of the others once."""
+    plans = []
+    for n, dense in [*((n, True) for n in sorted({*widths})), *((n, False) for n in sorted({*matrix_free}))]:
+        entries = max(POOLED // counts[n], 1)
+        blocks = [replace(block, width=n, dense=dense, replicas=range(counts[n]), entries=entries)]
+        if dense or n not in widths:
+            other = replace(blocks[0], replicas=range(few), reference=None, entries=0)
+            other = replace(other, record_every=max(block.training.steps, 1))
+            blocks += [replace(other, parametrization=name) for name in OTHERS]
+        plans.append(blocks)
+    return plans
+
+
+def _by_width(trained: Trained, parametrization: str) -> dict[int, xr.Dataset]:
+    """The networks of each width, dense ones where there are such."""
+    found: dict[int, xr.Dataset] = {}
+    for (name, n, dense), run in sorted(trained.items(), key=lambda item: item[0][1]):
+        if name == parametrization and (dense or n not in found):
+            found[n] = run
+    return found
+
+
+def _particles(limit: xr.Dataset) -> Array:
     """(L, m, N) particles of Z^{h^l_T(xi_i)} of all replicas together."""
     particles = limit["Z_h"].isel(snapshot_step=-1).transpose("layer", "sample", "replica", "particle").values
     return particles.reshape(*particles.shape[:2], -1)
 
 
-def _seeds(seeds: Seeds, width: int) -> int:
-    if not isinstance(seeds, Mapping):
-        return int(seeds)
-    return int(seeds[max(first for first in seeds if first <= width)])
+def _seeds(seeds: Seeds, widths: Sequence[int]) -> dict[int, int]:
+    """Networks of each width."""
+    table = dict(seeds) if isinstance(seeds, Mapping) else {0: seeds}
+    for value in table.values():
+        positive_int("seeds", value, 3)
+    for n in widths:
+        positive_int("widths", n, 2)
+        if not any(first <= n for first in table):
+            raise InputError("seeds", seeds, f"a table that begins at the smallest width, {min(widths)}, or below")
+    return {n: table[max(first for first in table if first <= n)] for n in widths}
 
 
-def _run(block: Block, workers: int) -> xr.Dataset:
-    pieces = block.pieces()
-    if workers == 1:
-        found = [run(piece) for piece in pieces]
-    else:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            found = joblib.Parallel(n_jobs=workers)(joblib.delayed(run)(piece) for piece in pieces)
-    whole = xr.concat(found, "replica")
-    whole.attrs = {"width": block.width, "dense": int(block.dense), "parametrization": block.parametrization}
-    return whole
-
-
-def _distances(networks: Mapping[int, xr.Dataset], reference: Array, seed: int) -> xr.Dataset:
-    """Distances by width and layer, mean over networks and samples, and those of independent draws."""
-    widths, layers = sorted(networks), range(1, len(reference) + 1)
-    found = xr.Dataset()
-    for name in ("w1", "ks"):
-        values = [networks[n][name].mean("sample").dropna("replica").values for n in widths]
-        found[name] = (("width", "layer"), [v.mean(axis=0) for v in values])
-        found[f"{name}_se"] = (("width", "layer"), [v.std(axis=0, ddof=1) / np.sqrt(len(v)) for v in values])
-    generator = np.random.default_rng([seed, 1])
-    floor = np.array([[_floor(reference[l - 1], n, generator) for l in layers] for n in widths])
-    found["w1_iid"], found["ks_iid"] = (("width", "layer"), floor[..., 0]), (("width", "layer"), floor[..., 1])
-    return found.assign_coords(width=widths, layer=list(layers))
-
-
-def _floor(particles: Array, size: int, generator: np.random.Generator) -> Array:
-    draws = max(1, 8 // len(particles))
-    return np.mean([distance_floor(sample, size, generator, draws).mean(axis=0) for sample in particles], axis=0)
+def _check(tolerance: float, minutes: float, dtype: str, coordinate_seeds: int, fit_from: int) -> None:
+    for name, value in (("tolerance", tolerance), ("minutes", minutes)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise InputError(name, value, "a number > 0")
+    if dtype not in ("float32", "float64"):
+        raise InputError("dtype", dtype, '"float32" or "float64"')
+    positive_int("coordinate_seeds", coordinate_seeds)
+    positive_int("fit_from", fit_from)
