@@ -129,6 +129,29 @@ class ConvergeTable:
 
 
 @dataclass(frozen=True)
+class SweepTable:
+    """[sweep]; see `finite.sweep`. With `constants`, training.learning_rate is the one number eta of Appendix A."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    widths: list[StrictInt] = field(
+        default_factory=lambda: [2**k for k in range(6, 11)], metadata={"allowed": "a list of integers >= 1"}
+    )
+    parametrizations: list[Literal["sp", "ntp", "ip", "mup"]] = field(
+        default_factory=lambda: ["sp", "ntp", "ip", "mup"], metadata={"allowed": 'a list out of "sp", "ntp", "ip", "mup"'}
+    )
+    activations: list[StrictStr] | None = _key(None, "a list of names of activations")
+    seeds: StrictInt = _key(8, "an integer >= 1")
+    seed: StrictInt = _key(0, "an integer >= 0")
+    dtype: Literal["float32", "float64"] = _key("float32", '"float32" or "float64"')
+    constants: Literal["appendix_a"] | None = _key(None, '"appendix_a"')
+    quantities: list[StrictStr] | None = _key(None, "a list of names of variables")
+    record_every: StrictInt | None = _key(None, "an integer >= 1")
+    probe_every: StrictInt | None = _key(None, "an integer >= 1")
+    joint_every: StrictInt | None = _key(None, "an integer >= 1")
+    workers: StrictInt | None = _key(None, "an integer >= 1")
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration; `data` holds `source` and its options, which are checked when the data are read."""
 
@@ -138,10 +161,12 @@ class Config:
     training: TrainingTable = field(default_factory=TrainingTable)
     simulation: SimulationTable = field(default_factory=SimulationTable)
     converge: ConvergeTable = field(default_factory=ConvergeTable)
+    sweep: SweepTable = field(default_factory=SweepTable)
 
 
 TABLES: dict[str, Any] = {
     "network": NetworkTable, "training": TrainingTable, "simulation": SimulationTable, "converge": ConvergeTable,
+    "sweep": SweepTable,
 }  # fmt: skip
 SECTIONS = ("data", *TABLES)
 RUN = ("data", "network", "training", "simulation")  # sections of `tpsim run`; other commands have one of their own
@@ -297,6 +322,7 @@ __all__ = [
     "NetworkTable",
     "SimulationTable",
     "StepSchedule",
+    "SweepTable",
     "TrainingTable",
     "read",
     "to_toml",
