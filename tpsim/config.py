@@ -137,7 +137,8 @@ class SweepTable:
         default_factory=lambda: [2**k for k in range(6, 11)], metadata={"allowed": "a list of integers >= 1"}
     )
     parametrizations: list[Literal["sp", "ntp", "ip", "mup"]] = field(
-        default_factory=lambda: ["sp", "ntp", "ip", "mup"], metadata={"allowed": 'a list out of "sp", "ntp", "ip", "mup"'}
+        default_factory=lambda: ["sp", "ntp", "ip", "mup"],
+        metadata={"allowed": 'a list out of "sp", "ntp", "ip", "mup"'},
     )
     activations: list[StrictStr] | None = _key(None, "a list of names of activations")
     seeds: StrictInt = _key(8, "an integer >= 1")
