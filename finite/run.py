@@ -16,7 +16,7 @@ from torch import Tensor
 from tpsim.conventions import conventions_table, parametrization_title
 from tpsim.errors import Notice
 from tpsim.parametrization import Parametrization
-from tpsim.problem import Network, Problem, Training
+from tpsim.problem import Network, Problem, Training, positive_int
 from tpsim.progress import Bar, Progress
 from tpsim.results import describe_arguments, versions
 from tpsim.run import DIVERGED
@@ -47,6 +47,7 @@ def train(
     joint_every: int | None = None,
     snapshots: Sequence[int] = (),
     progress: Progress = None,
+    first_seed: int = 0,
 ) -> xr.Dataset:
     """Train independent networks of width n and return their trajectories, in the schema of `tpsim.simulate`.
 
@@ -73,6 +74,8 @@ def train(
     quantities : names out of `finite.record.QUANTITIES`, optional
         Which variables to keep; f, chi, loss, batch and targets always are. By default all.
     record_every, probe_every, joint_every, snapshots, progress : as for `tpsim.simulate`.
+    first_seed : int
+        Train the networks k = first_seed .. first_seed + seeds - 1 of this `seed`, to carry on an earlier call.
 
     Returns
     -------
@@ -96,14 +99,16 @@ def train(
         problem, network, training, width, parametrization, seeds, seed, dtype, batch_seeds, quantities,
         record_every, probe_every, joint_every, snapshots,
     )  # fmt: skip
+    positive_int("first_seed", first_seed, 0)
     scale = plan.parametrization.gradient_scale(plan.width)
     record = Record(problem, network.depth, training, plan.schedule, seeds, width, scale, plan.quantities)
     with Bar(progress, seeds, training.steps + 1) as bar, np.errstate(all="ignore"):  # a user's phi may overflow
         for first in range(0, seeds, plan.block):
             replicas = range(first, min(first + plan.block, seeds))
-            weights = draw(network, problem.inputs.shape[1], width, plan.parametrization, plan.dtype, seed, replicas)
+            drawn = range(first_seed + replicas.start, first_seed + replicas.stop)
+            weights = draw(network, problem.inputs.shape[1], width, plan.parametrization, plan.dtype, seed, drawn)
             _train_block(plan, weights, record, replicas, bar)
-    run = record.dataset()
+    run = record.dataset().assign_coords(replica=np.arange(first_seed, first_seed + seeds))
     notices = slope_notices(network, training) + _notices(record)
     run.attrs = _attributes(plan, notices)
     for notice in notices:

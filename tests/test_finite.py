@@ -139,6 +139,9 @@ def test_result_does_not_depend_on_how_seeds_are_grouped() -> None:
         np.testing.assert_allclose(run.f, reference.f, rtol=0, atol=ROUNDING)
     fewer = finite.train(plain, network, training, 10, seeds=2, seed=3)
     np.testing.assert_allclose(fewer.f, reference.f[:2], rtol=0, atol=ROUNDING)
+    last = finite.train(plain, network, training, 10, seeds=2, seed=3, first_seed=3)
+    np.testing.assert_allclose(last.f, reference.f[3:], rtol=0, atol=ROUNDING)
+    assert last.replica.values.tolist() == [3, 4]
     other = finite.train(plain, network, training, 10, seeds=5, seed=4)
     assert np.abs(other.f - reference.f).min() > 0
     # the first rows of a wider network are not a narrower one
