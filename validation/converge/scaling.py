@@ -31,6 +31,7 @@ GROUPS = {
 SYMBOLS = {"sp": "SP", "ntp": "NTP", "ip": "IP", "mup": r"$\mu$P"}
 SIZES = {"size_h": "size of $h^l_T$", "change_h": "size of $h^l_T-h^l_0$"}
 COLUMNS = 3
+REACH = 10**4.2  # between the ends of the coordinate check's axes
 FAINT = 0.45  # opacity of a bias that is not resolved
 
 
@@ -45,7 +46,7 @@ def rates_figure(study: Study, figure: Any = None) -> Any:
         for ax, (group, members) in zip(axes.flat, groups.items(), strict=False):
             shown = {label: palette[l] for l, label in members.items() if l in palette}
             keys = [_errors(ax, rates.sel(quantity=label), colour) for label, colour in shown.items()]
-            _guides(ax, rates.sel(quantity=list(shown)))
+            _guides(ax, rates["width"].values)
             log_axes(ax, rates["width"].values)
             finish(ax, "", "width $n$", "relative error")
             size = STYLE["legend.fontsize"]
@@ -88,11 +89,11 @@ def log_axes(ax: Any, widths: Array) -> None:
     """Make both axes logarithmic, around the lines drawn (bars may leave the picture), with two decades marked each."""
     ax.set_xscale("log")
     ax.set_yscale("log", nonpositive="clip")
-    ax.set_xlim(_decades(widths.min() / 1.5, widths.max() * 1.5))
+    ax.set_xlim(decades(widths.min() / 1.5, widths.max() * 1.5))
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines] or [np.empty(0)])
     values = values[np.isfinite(values) & (values > 0)]
     if values.size:
-        ax.set_ylim(_decades(values.min() / 1.6, values.max() * 1.6))
+        ax.set_ylim(decades(values.min() / 1.6, values.max() * 1.6))
 
 
 def bars(value: Array, error: Array) -> Array:
@@ -101,7 +102,7 @@ def bars(value: Array, error: Array) -> Array:
     return np.stack([value - value / factor, value * factor - value])
 
 
-def _decades(low: float, high: float) -> tuple[float, float]:
+def decades(low: float, high: float) -> tuple[float, float]:
     """The interval with the nearest powers of ten added until it holds two, so that its scale can be read."""
     while np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
         below, above = 10.0 ** np.floor(np.log10(low) - 1e-9), 10.0 ** np.ceil(np.log10(high) + 1e-9)
@@ -110,10 +111,11 @@ def _decades(low: float, high: float) -> tuple[float, float]:
 
 
 def _share(axes: Any) -> None:
-    """Give a row of axes one scale of y."""
+    """Give a row of axes one scale of y, of at most `REACH`: what falls for ever leaves the picture."""
     limits = [ax.get_ylim() for ax in axes]
+    high = max(high for _, high in limits)
     for ax in axes:
-        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        ax.set_ylim(max(min(low for low, _ in limits), high / REACH), high)
 
 
 def _groups(rates: xr.Dataset) -> dict[str, dict[int | None, str]]:
@@ -127,18 +129,25 @@ def _groups(rates: xr.Dataset) -> dict[str, dict[int | None, str]]:
 
 def _errors(ax: Any, one: xr.Dataset, colour: Any) -> tuple[Any, str]:
     """Draw one quantity: spread filled, bias open, unresolved bias as an arrow; return the legend entry with slopes."""
-    n, spread, spread_se = (one[name].values for name in ("width", "spread", "spread_se"))
-    resolved, bias, bias_se = (one[name].values for name in ("bias_resolved", "bias", "bias_se"))
+    n, resolved, scale = one["width"].values, one["bias_resolved"].values, _scale(one)
+    spread, spread_se, bias, bias_se = (one[name].values / scale for name in ("spread", "spread_se", "bias", "bias_se"))
     seen = np.where(resolved, bias, np.nan)
     _points(ax, one, spread, spread_se, color=colour)
     _points(ax, one, seen, bias_se, color=colour, markerfacecolor="white")
     bound = np.sqrt(bias**2 + 2 * bias_se**2)  # the square of the bias has the standard error bias_se^2
     ax.plot(n[~resolved], bound[~resolved], "v", color=colour, alpha=FAINT, markersize=2.8, markeredgewidth=0)
-    _power(ax, n, spread, spread_se, one["spread_slope"], color=colour)
-    _power(ax, n, seen, bias_se, one["bias_slope"], color=colour, linestyle="--")
+    fitted = n >= one.attrs["fit_from"]
+    _power(ax, n[fitted], spread[fitted], spread_se[fitted], one["spread_slope"], color=colour)
+    _power(ax, n[fitted], seen[fitted], bias_se[fitted], one["bias_slope"], color=colour, linestyle="--")
     if float(one["limit_se"]) > 0:
-        ax.axhline(float(one["limit_se"]), color=colour, linestyle=":", linewidth=0.8)
-    return line_key(colour, f"{_slope(one['spread_slope'], 'no slope')}, bias {_slope(one['bias_slope'], '–')}")
+        ax.axhline(float(one["limit_se"]) / scale, color=colour, linestyle=":", linewidth=0.8)
+    slopes = _slope(one["spread_slope"], "not fitted"), _slope(one["bias_slope"], "not resolved")
+    return line_key(colour, f"{slopes[0]}, bias {slopes[1]}")
+
+
+def _scale(one: xr.Dataset) -> float:
+    """What errors are relative to: the size of the limit, or 1 where that is zero."""
+    return float(one["scale"]) or 1.0
 
 
 def _points(ax: Any, one: xr.Dataset, value: Array, error: Array, **style: Any) -> None:
@@ -166,16 +175,14 @@ def _slope(slope: xr.DataArray, otherwise: str) -> str:
     return f"${estimate:.2f}\\pm{(high - low) / 2:.2f}$" if np.isfinite(estimate) else otherwise
 
 
-def _guides(ax: Any, rates: xr.Dataset) -> None:
-    """Draw n^-1/2 and n^-1 from a point above the data."""
-    n, top = rates["width"].values.astype(float), rates["spread"].max("quantity").values
-    use = np.isfinite(top) & (top > 0)
-    if use.any() and len(n) > 1:
-        start = 3.0 * (top * np.sqrt(n / n[0]))[use].max()
-        for power, name, side in ((-0.5, "$n^{-1/2}$", "bottom"), (-1.0, "$n^{-1}$", "top")):
-            end = start * (n[-1] / n[0]) ** power
-            ax.plot(n[[0, -1]], [start, end], color=GREY, linewidth=0.6, zorder=0.5)
-            ax.annotate(name, (n[-1], end), fontsize=6.5, color=GREY, ha="right", va=side)
+def _guides(ax: Any, widths: Array) -> None:
+    """Draw n^-1/2 and n^-1 from a point above those drawn so far."""
+    n = widths[[0, -1]].astype(float)
+    points = [line.get_ydata() for line in ax.lines if line.get_marker() in ("o", "s")]
+    top = float(np.max(np.concatenate([*points, [0.0]])))
+    if top > 0 and n[1] > n[0]:
+        for power in (-0.5, -1.0):
+            ax.plot(n, 2.0 * top * (n / n[0]) ** power, color=GREY, linewidth=0.6, zorder=0.5)
 
 
 def _rate_keys(layers: list[int], palette: dict[int | None, Any], rates: xr.Dataset) -> Keys:
@@ -186,23 +193,30 @@ def _rate_keys(layers: list[int], palette: dict[int | None, Any], rates: xr.Data
     if not rates["dense"].values.all():
         keys.append(line_key("black", "networks without matrices", marker="s", linestyle="none"))
     keys.append(line_key("black", "standard error of the limit", linestyle=":", linewidth=0.8))
+    keys.append(line_key(GREY, "powers $n^{-1/2}$ and $n^{-1}$", linewidth=0.6))
     return keys
 
 
 def _coordinates(ax: Any, check: xr.Dataset, quantity: str, palette: dict[int, Any]) -> None:
     """Draw one quantity of one parametrization, layer by layer, and its limit; zeros, which have no place, in words."""
-    n, zero = check["width"].values, []
+    n, exact = check["width"].values, check[f"limit_{quantity}"]
     for l, colour in palette.items():
         value, error = (check[name].sel(layer=l).values for name in (quantity, f"{quantity}_se"))
         use = np.isfinite(value) & (value > 0)
         length = bars(value[use], error[use])
         ax.errorbar(n[use], value[use], length, color=colour, marker="o", linewidth=0.9, elinewidth=0.7, capsize=0)
-        limit = float(check[f"limit_{quantity}"].sel(layer=l))
-        if limit > 0:
-            ax.axhline(limit, color=colour, linestyle="--", linewidth=0.9)
-        elif limit == 0:
-            zero.append(l)
-    if zero:
-        who = "" if len(zero) == len(palette) else " of layers " + ", ".join(map(str, zero))
-        ax.annotate(f"limit{who}: 0", (0.05, 0.04), xycoords="axes fraction", fontsize=7, color=GREY)
+        if float(exact.sel(layer=l)) > 0:
+            ax.axhline(float(exact.sel(layer=l)), color=colour, linestyle="--", linewidth=0.9)
+    if words := _vanishing(exact):
+        blank = line_key(GREY, words, linestyle="none")
+        ax.legend(*zip(blank, strict=True), loc="best", handlelength=0, labelcolor=GREY, borderpad=0.1)
     log_axes(ax, n)
+
+
+def _vanishing(exact: xr.DataArray) -> str:
+    """Say for which layers the limit is zero."""
+    zero = [int(l) for l in exact["layer"].values[exact.values == 0]]
+    if len(zero) in (0, exact.size):
+        return "limit: 0" if zero else ""
+    tail = zero == list(range(zero[0], exact.size + 1))
+    return "limit: 0 for $l" + (f"\\geq{zero[0]}$" if tail else f"={','.join(map(str, zero))}$")
