@@ -74,21 +74,20 @@ class Affine:
 class Sampled:
     """The law under any loss, from draws of f_0 on the samples: f_0 = S z, z in pairs of opposite sign.
 
-    The z are made white, mean z z' = 1 exactly, so that all that is affine in f_0 is exact: errors are those of the
-    rest. What f_0 on the probes has beside its mean given the samples meets no kernel; its covariance is added.
+    What is odd in f_0 leaves the mean exact, and the affine part of f_t is a control variate of its covariance. The
+    part of f_0 on the probes that the samples leave open is moved by nothing; its covariance is added.
 
     Parameters
     ----------
     seed : int
     samples : m
-    draws : how many at least; eight per sample, so that there is a rest.
+    draws : how many at least; eight per sample, to tell the affine part from the rest.
     """
 
     def __init__(self, seed: int, samples: int, draws: int) -> None:
         half = max(draws // 2, 4 * samples)
         source = NormalSource(half, (seed, 0, 0))
-        z = np.array([source.pseudo_random((_LAW, k)) for k in range(samples)])
-        self.z = np.linalg.solve(np.linalg.cholesky(z @ z.T / half), z).T
+        self.z = np.array([source.pseudo_random((_LAW, k)) for k in range(samples)]).T
         self.draws = 2 * half
 
     def starts(self, kernel: Kernel) -> tuple[Array, Array]:
@@ -102,21 +101,22 @@ class Sampled:
         return found | {"f_probe_cov": found["f_probe_cov"] + kernel.unseen}
 
     def _moments(self, name: str, f: Array) -> Moments:
-        """Mean and covariance, and their standard errors: those of a mean of independent pairs.
+        """Mean and covariance, and their standard errors: those of a mean over independent pairs.
 
-        A pair z, -z has f - mean = even +- odd, and adds even even' + odd odd' to the covariance. Since the z are white
-        it is as if their affine part, slope z, added its expectation in place of (slope z)(slope z)'.
+        A pair has f - mean = even +- odd, odd = slope z + rest by least squares, and
+
+            cov = E[even even' + odd odd' - slope z z' slope'] + slope slope'
         """
-        half = self.draws // 2
+        z, half = self.z, self.draws // 2
         mean = f.mean(axis=0)
         even, odd = (f[:half] + f[half:]) / 2 - mean, (f[:half] - f[half:]) / 2
-        affine = self.z @ (self.z.T @ odd / half)
-        signed = ((1, even), (1, odd), (-1, affine))
+        slope = np.linalg.solve(z.T @ z, z.T @ odd)  # (m, .)
+        signed = ((1, even), (1, odd), (-1, z @ slope))
+        rest = sum(sign * (a.T @ a) for sign, a in signed) / half
         square = sum(i * j * ((a * b).T @ (a * b)) for i, a in signed for j, b in signed) / half
-        rest = (even.T @ even + odd.T @ odd - affine.T @ affine) / half
         return {
             f"{name}_mean": mean,
-            f"{name}_cov": (even.T @ even + odd.T @ odd) / half,
+            f"{name}_cov": rest + slope.T @ slope,
             f"{name}_mean_draw_se": even.std(axis=0) / np.sqrt(half - 1),
             f"{name}_cov_draw_se": np.sqrt(np.maximum(square - rest**2, 0.0) / (half - 1)),
         }

@@ -97,9 +97,7 @@ def _train(task: Task, estimates: list[Estimate], bar: Bar) -> tuple[Rows, int, 
     starts = zip(replica_starts(task, kernel), law.starts(kernel), strict=True)
     f_0, g_0 = (np.concatenate(both) for both in starts)
     for step, (batch, f, g) in enumerate(descend(task, kernel, f_0, g_0)):
-        largest, allowed = float(np.abs(f).max()), DIVERGED * max(1.0, float(np.abs(y).max()))
-        if not largest <= allowed:
-            reason = f"diverged: |f| = {largest:.3g} exceeds {allowed:.3g}; a smaller learning rate is needed,"
+        if reason := _diverged(f, R, DIVERGED * max(1.0, float(np.abs(y).max()))):
             return rows, step, f"{reason} at step {step}"
         row = _observe(task, f[:R], batch)
         if step in task.schedule.record:
@@ -110,6 +108,15 @@ def _train(task: Task, estimates: list[Estimate], bar: Bar) -> tuple[Rows, int, 
         for replica in range(R):
             bar.step(replica, step, float(row["loss"][replica]))
     return rows, step + 1, None
+
+
+def _diverged(f: Array, replicas: int, allowed: float) -> str | None:
+    sizes = np.abs(f).max(axis=1)
+    worst = int(np.argmax(sizes))
+    if sizes[worst] <= allowed:
+        return None
+    whose = f"replica {worst}" if worst < replicas else "the law of f"
+    return f"{whose}: diverged: |f| = {sizes[worst]:.3g} exceeds {allowed:.3g}; a smaller learning rate is needed,"
 
 
 def _observe(task: Task, f: Array, batch: Array) -> dict[str, Array]:
