@@ -23,7 +23,7 @@ from .record import QUANTITIES, shapes
 Array = np.ndarray
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-BLOCK_BYTES = 1 << 21  # weights of one block of networks: they stay in the cache between steps
+BLOCK_BYTES = 3 << 20  # of one block's weights and fields: they stay in the cache (benchmarks/backprop.py)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Plan:
     Parameters
     ----------
     parametrization : the row of the abc-table.
+    replicas : the numbers k of the networks.
+    seed : the root of their random streams.
     block : networks that are trained together.
     quantities : names out of `finite.record.QUANTITIES`
     """
@@ -42,7 +44,7 @@ class Plan:
     training: Training
     width: int
     parametrization: Parametrization
-    seeds: int
+    replicas: range
     seed: int
     dtype: torch.dtype
     block: int
@@ -57,7 +59,7 @@ class Plan:
 def prepare(
     problem: Problem, network: Network, training: Training, width: int, parametrization: str | Parametrization,
     seeds: int, seed: int, dtype: str, batch_seeds: int | None, quantities: Sequence[str] | None, record_every: int,
-    probe_every: int | None, joint_every: int | None, snapshots: Sequence[int],
+    probe_every: int | None, joint_every: int | None, snapshots: Sequence[int], first_seed: int = 0,
 ) -> Plan:  # fmt: skip
     """Check every argument of `finite.train`, and resolve what is None.
 
@@ -70,18 +72,21 @@ def prepare(
     """
     check_arguments(problem, network, training)
     row = resolve_parametrization(parametrization)
-    for field, value, least in (("width", width, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
-        positive_int(field, value, least)
+    positive_int("width", width)
+    for field, value in (("seed", seed), ("first_seed", first_seed)):
+        positive_int(field, value, 0)
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError("dtype", dtype, f"one of {', '.join(DTYPES)}")
     kept = _quantities(quantities)
     if batch_seeds is None:
-        batch_seeds = max(1, BLOCK_BYTES // (8 * _entries(problem, network, width)))
-    block = min(positive_int("batch_seeds", batch_seeds), seeds)
+        size = _entries(problem, network, width) + 4 * network.depth * problem.samples * width  # h, x, dh, chi dh
+        batch_seeds = max(1, BLOCK_BYTES // (size * DTYPES[dtype].itemsize))
+    replicas = range(int(first_seed), int(first_seed) + positive_int("seeds", seeds))
+    block = min(positive_int("batch_seeds", batch_seeds), len(replicas))
     records: Any = range(0, training.steps + 1, positive_int("record_every", record_every))
+    fewest = Schedule(records, (), (), ())
     plan = Plan(
-        problem, network, training, int(width), row, int(seeds), int(seed), DTYPES[dtype], int(block), kept,
-        Schedule(records, (), (), ()),
+        problem, network, training, int(width), row, replicas, int(seed), DTYPES[dtype], block, kept, fewest
     )  # fmt: skip
     check_memory(plan)  # before any list of steps is made
     plan = replace(plan, schedule=schedule_of(problem, training, record_every, probe_every, joint_every, snapshots))
@@ -116,7 +121,7 @@ def memory_bytes(plan: Plan) -> tuple[int, int]:
     fields = (8 * L * m + 2 * L * probes) * n
     block = plan.block * (_entries(plan.problem, plan.network, n) + fields) * plan.dtype.itemsize
     kept = shapes(plan.quantities, plan.schedule, L, m, probes, n)
-    return block, 8 * plan.seeds * sum(math.prod(shape) for shape in kept.values())
+    return block, 8 * len(plan.replicas) * sum(math.prod(shape) for shape in kept.values())
 
 
 def check_memory(plan: Plan) -> None:
@@ -130,9 +135,8 @@ def check_memory(plan: Plan) -> None:
     block, recorded = memory_bytes(plan)
     free = available_bytes()
     if block + recorded > free:
-        need = f"{block} bytes for {plan.block} at a time and {recorded} for what is recorded"
-        less = "smaller width or batch_seeds, float32" if block > recorded else "fewer seeds, steps or quantities"
+        less = "a smaller width or batch_seeds, or float32," if block > recorded else "fewer seeds, steps or quantities"
         raise ResourceError(
-            f"width={plan.width}, seeds={plan.seeds}: {need}, {free} bytes ({free / 2**30:.3g} GiB) are free; {less} "
-            f"would need less"
+            f"width={plan.width}, seeds={len(plan.replicas)}: {block} bytes for {plan.block} at a time and {recorded} "
+            f"for what is recorded, {free} bytes ({free / 2**30:.3g} GiB) are free; {less} would need less"
         )

@@ -64,22 +64,23 @@ class Record:
     Parameters
     ----------
     problem, depth, training, schedule : what is trained, and which steps leave what.
-    replicas, width : int
+    replicas : the numbers of the networks.
+    width : int
     gradient_scale : float
         dh = gradient_scale * df/dh.
     quantities : names out of `QUANTITIES`
     """
 
     def __init__(
-        self, problem: Problem, depth: int, training: Training, schedule: Schedule, replicas: int, width: int,
+        self, problem: Problem, depth: int, training: Training, schedule: Schedule, replicas: range, width: int,
         gradient_scale: float, quantities: tuple[str, ...],
     ) -> None:  # fmt: skip
         self.problem, self.depth, self.training, self.schedule = problem, depth, training, schedule
-        self.scale = gradient_scale
+        self.replicas, self.scale = replicas, gradient_scale
         probes = 0 if problem.probes is None else len(problem.probes)
         kept = shapes(quantities, schedule, depth, problem.samples, probes, width)
-        self.arrays = {name: np.full((replicas, *shape), np.nan) for name, shape in kept.items()}
-        self.diverged_at = np.full(replicas, -1, dtype=np.int64)
+        self.arrays = {name: np.full((len(replicas), *shape), np.nan) for name, shape in kept.items()}
+        self.diverged_at = np.full(len(replicas), -1, dtype=np.int64)
         self.undefined: set[str] = set()  # ratios that met a zero denominator
         self._initial: Fields | None = None
 
@@ -158,7 +159,7 @@ class Record:
         for step, index in enumerate(self.training.batch_indices(m)):
             if step in rows:
                 batch[rows[step], index] = 1.0
-        run = label(self.problem, self.depth, plan, self.arrays, batch)
+        run = label(self.problem, self.depth, plan, self.arrays, batch).assign_coords(replica=np.array(self.replicas))
         name = "first step at which the network had diverged, -1 if it never did"
         run["diverged_at"] = ("replica", self.diverged_at, {"long_name": name})
         return run

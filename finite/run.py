@@ -16,7 +16,7 @@ from torch import Tensor
 from tpsim.conventions import conventions_table, parametrization_title
 from tpsim.errors import Notice
 from tpsim.parametrization import Parametrization
-from tpsim.problem import Network, Problem, Training, positive_int
+from tpsim.problem import Network, Problem, Training
 from tpsim.progress import Bar, Progress
 from tpsim.results import describe_arguments, versions
 from tpsim.run import DIVERGED
@@ -97,18 +97,14 @@ def train(
     """
     plan = prepare(
         problem, network, training, width, parametrization, seeds, seed, dtype, batch_seeds, quantities,
-        record_every, probe_every, joint_every, snapshots,
+        record_every, probe_every, joint_every, snapshots, first_seed,
     )  # fmt: skip
-    positive_int("first_seed", first_seed, 0)
     scale = plan.parametrization.gradient_scale(plan.width)
-    record = Record(problem, network.depth, training, plan.schedule, seeds, width, scale, plan.quantities)
-    with Bar(progress, seeds, training.steps + 1) as bar, np.errstate(all="ignore"):  # a user's phi may overflow
-        for first in range(0, seeds, plan.block):
-            replicas = range(first, min(first + plan.block, seeds))
-            drawn = range(first_seed + replicas.start, first_seed + replicas.stop)
-            weights = draw(network, problem.inputs.shape[1], width, plan.parametrization, plan.dtype, seed, drawn)
-            _train_block(plan, weights, record, replicas, bar)
-    run = record.dataset().assign_coords(replica=np.arange(first_seed, first_seed + seeds))
+    record = Record(problem, network.depth, training, plan.schedule, plan.replicas, plan.width, scale, plan.quantities)
+    with Bar(progress, len(plan.replicas), training.steps + 1) as bar:
+        for first in range(0, len(plan.replicas), plan.block):
+            _train_block(plan, slice(first, first + plan.block), record, bar)
+    run = record.dataset()
     notices = slope_notices(network, training) + _notices(record)
     run.attrs = _attributes(plan, notices)
     for notice in notices:
@@ -116,38 +112,45 @@ def train(
     return run
 
 
-def _train_block(plan: Plan, weights: Layers, record: Record, replicas: range, bar: Bar) -> None:
-    """Train one block of networks from its initial `weights`, which are overwritten."""
-    problem, network, training = plan.problem, plan.network, plan.training
-    rows, diverged_at = slice(replicas.start, replicas.stop), np.full(len(replicas), -1)
+@np.errstate(all="ignore")  # divergence is looked for at every step; a user's phi must not complain of it
+def _train_block(plan: Plan, rows: slice, record: Record, bar: Bar) -> None:
+    """Train the networks `rows`, together: the algorithm."""
+    problem, network, training, replicas = plan.problem, plan.network, plan.training, plan.replicas[rows]
     phi, dphi = in_torch(network.phi)
     inputs = plan.tensor(problem.inputs)
-    probes = None if problem.probes is None else plan.tensor(problem.probes)
-    everyone = np.arange(problem.samples)
+    largest = DIVERGED * max(1.0, float(np.abs(problem.targets).max()))
+    diverged_at = record.diverged_at[rows]
+    weights = draw(
+        network, inputs.shape[1], plan.width, plan.parametrization, plan.dtype, plan.seed, replicas
+    )  # fmt: skip
     for step, batch in enumerate(_batches_and_last(training, problem.samples)):
-        samples = everyone if plan.schedule.full(step) else batch
+        full = plan.schedule.full(step)
+        samples = np.arange(problem.samples) if full else batch
         h, x, f = forward(weights, phi, inputs[samples])
-        part = None if len(batch) in (0, len(samples)) else torch.from_numpy(batch)  # of a step that looks at all
-        whole = part is None or record.needs_dh(step)
-        dh = backward(weights, dphi, h if whole else _rows(h, part))
-        new = (diverged_at < 0) & _diverged(f, [h, dh], problem.targets)
+        seen = slice(None) if len(batch) == len(samples) else batch  # what the update needs of them
+        whole = record.needs_dh(step)
+        dh = backward(weights, dphi, h if whole else _rows(h, seen))
+        new = (diverged_at < 0) & _diverged(f, [h, dh], largest)
         if new.any():
             diverged_at[new] = step
-            _silence(new, weights, h, x, dh, f)
-        if plan.schedule.full(step):
+            _silence(new, [weights, h, {l: x[l] for l in h}, dh, {0: f}])
+        if full:
             record.observe(rows, step, f, Fields(h, x, dh))
-        if probes is not None and record.needs_probes(step):
-            record.observe_probes(rows, step, forward(weights, phi, probes)[2])
-        if (diverged_at >= 0).all() or not batch.size:
-            break
-        if part is not None:
-            f, x, dh = f[:, part], _rows(x, part), _rows(dh, part) if whole else dh
-        chi = plan.tensor(_error_signal(training, f, problem.targets[batch], diverged_at < 0))
-        update(weights, plan.parametrization.rates(training.rates(step, network.depth), plan.width), chi, x, dh)
-    record.diverged_at[rows] = diverged_at
+        if problem.probes is not None and record.needs_probes(step):
+            record.observe_probes(rows, step, forward(weights, phi, plan.tensor(problem.probes))[2])
+        alive = diverged_at < 0
+        if bar.active:
+            losses = _losses(training, f, problem.targets[samples], alive)
+            for replica, loss in zip(replicas, losses.tolist(), strict=True):
+                bar.step(replica, step, loss)
+        if not batch.size or not alive.any():
+            return
+        chi = plan.tensor(_error_signal(training, f[:, seen], problem.targets[batch], alive))
+        rates = plan.parametrization.rates(training.rates(step, network.depth), plan.width)
+        update(weights, rates, chi, _rows(x, seen), _rows(dh, seen) if whole else dh)
 
 
-def _rows(layers: Layers, samples: Tensor) -> Layers:
+def _rows(layers: Layers, samples: Array | slice) -> Layers:
     return {l: z[:, samples] for l, z in layers.items()}
 
 
@@ -158,22 +161,25 @@ def _error_signal(training: Training, f: Tensor, y: Array, alive: Array) -> Arra
     return chi / len(y) if training.reduction == "mean" else chi
 
 
-def _diverged(f: Tensor, fields: list[Layers], targets: Array) -> Array:
-    """Which networks (B,) have an output that is too large, or an output or second moments that are not finite."""
-    limit = DIVERGED * max(1.0, float(np.abs(targets).max()))
-    fine = (f.abs() <= limit).all(dim=1)  # False where f is not a number
-    for layers in fields:
-        for z in layers.values():
-            fine &= torch.linalg.vector_norm(z, dim=(1, 2), dtype=torch.float64).square().isfinite()
+def _losses(training: Training, f: Tensor, y: Array, alive: Array) -> Array:
+    """The loss over the evaluated samples (B,), NaN for networks that diverged."""
+    outputs = f.double().numpy()
+    loss = training.criterion.value(outputs, np.broadcast_to(y, outputs.shape)).sum(axis=-1)
+    return np.where(alive, loss / len(y) if training.reduction == "mean" else loss, np.nan)
+
+
+def _diverged(f: Tensor, fields: list[Layers], largest: float) -> Array:
+    """Which networks (B,) have an |f| past `largest`, or an output or second moments that are not finite."""
+    sizes = [torch.linalg.vector_norm(z, dim=(1, 2), dtype=torch.float64) for layers in fields for z in layers.values()]
+    fine = (f.abs() <= largest).all(dim=1) & torch.stack(sizes).isfinite().all(dim=0)  # no comparison holds for NaN
     return ~fine.numpy()
 
 
-def _silence(which: Array, weights: Layers, h: Layers, x: Layers, dh: Layers, f: Tensor) -> None:
+def _silence(which: Array, fields: list[Layers]) -> None:
     """Put zeros for everything of these networks: with chi = 0 they then stay where they are, and finite."""
-    rows = torch.from_numpy(which)
-    for layers in (weights, h, {l: z for l, z in x.items() if l > 0}, dh, {0: f}):
+    for layers in fields:
         for z in layers.values():
-            z[rows] = 0.0
+            z[torch.from_numpy(which)] = 0.0
 
 
 def _batches_and_last(training: Training, samples: int) -> Iterator[Array]:

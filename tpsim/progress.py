@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import tempfile
 import threading
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 Progress = None | bool | Callable[[int, int, float], None]
@@ -30,11 +30,16 @@ class Bar:
         self._callback = progress if callable(progress) else None
         show = progress if isinstance(progress, bool) else None if self._callback is None else False
         self._bar = tqdm(total=replicas * steps, disable=None if show is None else not show, unit="step", leave=False)
-        self._losses: dict[int, list[float]] = {}
+        self._losses: dict[int, tuple[int, float, float]] = {}  # by step: count, mean, sum of squares about it
 
     @property
     def shown(self) -> bool:
         return not self._bar.disable
+
+    @property
+    def active(self) -> bool:
+        """Whether anyone looks: a loss that is computed for the bar only need not be otherwise."""
+        return self.shown or self._callback is not None
 
     def __enter__(self) -> Bar:
         return self
@@ -47,10 +52,13 @@ class Bar:
         if self._callback is not None:
             self._callback(step, replica, loss)
         if self.shown:
-            values = self._losses.setdefault(step, [])
-            values.append(loss)
-            error = f" +- {np.std(values, ddof=1) / np.sqrt(len(values)):.1e}" if len(values) > 1 else ""
-            self._bar.set_postfix_str(f"loss {np.mean(values):.4g}{error} at step {step}", refresh=False)
+            count, mean, square = self._losses.get(step, (0, 0.0, 0.0))
+            count, before = count + 1, loss - mean
+            mean += before / count
+            square += before * (loss - mean)
+            self._losses[step] = count, mean, square
+            error = f" +- {math.sqrt(square / (count - 1) / count):.1e}" if count > 1 else ""
+            self._bar.set_postfix_str(f"loss {mean:.4g}{error} at step {step}", refresh=False)
             self._bar.update(1)
 
 
