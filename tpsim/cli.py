@@ -138,7 +138,12 @@ def converge(arguments: argparse.Namespace) -> int:
     """`tpsim converge`: networks of many widths beside the limit."""
     from validation.converge import command
 
-    return command.main(arguments)
+    try:
+        command.main(arguments)
+    except RunStopped as error:
+        _say("stopped", f"the limit: {error}; nothing was written")
+        return STOPPED
+    return OK
 
 
 def _prepare(read: Config) -> Job:

@@ -118,13 +118,13 @@ class ConvergeTable:
         default_factory=lambda: [2**k for k in range(4, 12)], metadata={"allowed": "a list of integers >= 2"}
     )
     matrix_free: list[StrictInt] = field(
-        default_factory=lambda: [2**k for k in (8, *range(12, 18))], metadata={"allowed": "a list of integers >= 2"}
+        default_factory=lambda: [2**k for k in (6, 10, *range(12, 18))], metadata={"allowed": "a list of integers >= 2"}
     )
     seeds: StrictInt | dict[str, StrictInt] = _key(8, "an integer >= 1, or a table {first width = integer}")
     tolerance: Number = _key(0.05, "a number > 0")
     dtype: Literal["float32", "float64"] = _key("float32", '"float32" or "float64"')
     coordinate_seeds: StrictInt = _key(4, "an integer >= 1")
-    fit_from: StrictInt = _key(64, "an integer >= 1")
+    fit_from: StrictInt = _key(32, "an integer >= 1")
     minutes: Number = _key(4.0, "a number > 0")
 
 

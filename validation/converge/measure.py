@@ -9,7 +9,7 @@ import xarray as xr
 
 from validation import rates
 
-from .quantities import healthy, quantities
+from .quantities import controls, healthy, quantities
 
 Array = np.ndarray
 
@@ -24,8 +24,8 @@ def compare(limit: xr.Dataset, networks: Mapping[int, xr.Dataset], tolerance: fl
     xarray.Dataset
         scale, limit_se (quantity): rms of the limit over its entries, and of the standard error of its mean.
         spread, bias, error (quantity, width), with _se: rms over entries of the standard deviation over networks, of
-        the mean less the limit (both noises removed; of f with f_0 as control variate), and over networks too of
-        the deviation from the limit. bias_p, bias_resolved: see `validation.rates.bias`.
+        the mean less the limit (both noises removed; with `controls` as control variates), and over networks too of the
+        deviation from the limit. bias_p, bias_resolved: see `validation.rates.bias`.
         spread_slope, bias_slope (quantity, bound): exponents of the width from `fit_from` on, where the bias is
         resolved; NaN where that leaves fewer than 3 widths.
         width_within (quantity): the smallest width from which on error <= tolerance scale; NaN if there is none.
@@ -34,7 +34,8 @@ def compare(limit: xr.Dataset, networks: Mapping[int, xr.Dataset], tolerance: fl
     widths, exact = sorted(networks), quantities(limit)
     found = xr.Dataset(coords={"quantity": list(exact), "width": widths, "bound": ["estimate", "low", "high"]})
     kept = {n: healthy(run) for n, run in networks.items()}
-    table = [_all_errors(kept[n], exact) for n in widths]
+    expected = controls(limit).mean(axis=0)
+    table = [_all_errors(kept[n], exact, expected) for n in widths]
     for key in ERRORS:
         found[key] = (("quantity", "width"), [[column[name][key] for column in table] for name in exact])
     found["scale"] = ("quantity", [float(np.sqrt(np.mean(v.mean(axis=0) ** 2))) for v in exact.values()])
@@ -46,17 +47,15 @@ def compare(limit: xr.Dataset, networks: Mapping[int, xr.Dataset], tolerance: fl
     return _with_rates(found)
 
 
-def _all_errors(run: xr.Dataset, limit: Mapping[str, Array]) -> dict[str, dict[str, float]]:
-    m = run.sizes["sample"]
-    return {name: _errors(name, values, limit[name], m) for name, values in quantities(run).items()}
+def _all_errors(run: xr.Dataset, limit: Mapping[str, Array], expected: Array) -> dict[str, dict[str, float]]:
+    off = controls(run) - expected
+    return {name: _errors(values, off, limit[name]) for name, values in quantities(run).items()}
 
 
-def _errors(name: str, values: Array, limit: Array, samples: int) -> dict[str, float]:
+def _errors(values: Array, off: Array, limit: Array) -> dict[str, float]:
     if len(values) < 3 or len(limit) < 3:
         return dict.fromkeys(ERRORS, np.nan) | {"bias_resolved": False}
-    spread = rates.spread(values)
-    quiet = rates.control_variates(values, values[:, :samples]) if name == "f" else values  # f begins with f_0
-    bias = rates.bias(quiet, limit)
+    spread, bias = rates.spread(values), rates.bias(rates.control_variates(values, off), limit)
     error = rates.error(values, limit.mean(axis=0))
     return {
         "spread": spread.value, "spread_se": spread.error,
@@ -126,6 +125,6 @@ def distances_to_limit(networks: Mapping[int, xr.Dataset], reference: Array, see
 
 
 def _floor(particles: Array, size: int, generator: np.random.Generator) -> Array:
-    """The mean (2,) over samples, with as many draws of each that there are 16 or more."""
-    draws = -(-16 // len(particles))
+    """The mean (2,) over samples, with as many draws of each that there are 8 or more."""
+    draws = -(-8 // len(particles))
     return np.mean([rates.distance_floor(z, size, generator, draws).mean(axis=0) for z in particles], axis=0)

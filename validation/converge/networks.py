@@ -19,6 +19,7 @@ from tpsim.task import Task, prepare
 from validation.rates import distances
 
 from .coordinates import sizes
+from .quantities import smallest
 
 Array = np.ndarray
 
@@ -72,9 +73,10 @@ def run(block: Block) -> xr.Dataset:
     -------
     xarray.Dataset
         f (replica, step, sample), loss (replica, step), kernel_h, kernel_x (replica, step, layer, sample, sample2),
-        feature_change_h, feature_change_x (replica, step, layer); at the last step size_h, size_x, change_h, change_x
-        (replica, layer), and with a reference w1, ks (replica, layer, sample), NaN from replica 32 on; with entries
-        h (replica, layer, sample, entry). All NaN for a network that diverged.
+        feature_change_h, feature_change_x, smallest_eigenvalue_h, smallest_eigenvalue_x (replica, step, layer); at the
+        last step size_h, size_x, change_h, change_x (replica, layer), and with a reference w1, ks (replica, layer,
+        sample), NaN from replica 32 on; with entries h (replica, layer, sample, entry). All NaN for a network that
+        diverged. Kernels are in single precision, after everything that follows from them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # of the data: the limit gives them; of divergence: it is counted
@@ -83,7 +85,7 @@ def run(block: Block) -> xr.Dataset:
     found = found.assign_coords(replica=np.array(block.replicas))
     if block.reference is not None:
         found["w1"], found["ks"] = _distances(np.concatenate([one["Z_h"].values[:, 0] for one in runs]), block)
-    return found.where(np.isfinite(found["f"]).all(("step", "sample")))
+    return found.where(found["f"].notnull().all(("step", "sample")))
 
 
 def bytes_of(block: Block) -> int:
@@ -159,6 +161,9 @@ def _snapshots(block: Block) -> tuple[int, ...]:
 def _reduce(block: Block, one: xr.Dataset) -> xr.Dataset:
     """What the study needs of a run of either kind; neurons are exchangeable, so that the first ones stand for all."""
     found = xr.merge([one[list(SERIES)].drop_attrs(), sizes(one)])
+    for field in "hx":
+        found[f"smallest_eigenvalue_{field}"] = smallest(one, field)
+        found[f"kernel_{field}"] = found[f"kernel_{field}"].astype(np.float32)
     if block.entries:
         kept = one["Z_h"].values[:, 0, ..., : block.entries].astype(np.float32)
         found["h"] = (("replica", "layer", "sample", "entry"), kept)

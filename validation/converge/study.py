@@ -23,6 +23,7 @@ Seeds = int | Mapping[int, int]
 Trained = dict[tuple[str, int, bool], xr.Dataset]  # by parametrization, width, and whether dense
 
 RECORDS = 20  # recorded steps, about
+COMPARED = 64  # networks without matrices where there are dense ones, at most
 POOLED = 16384  # entries of h^l_T(xi_i), all networks of a width together, that are kept for pictures
 
 
@@ -57,14 +58,14 @@ def study(
     training: Training,
     *,
     widths: Sequence[int] = (16, 32, 64, 128, 256, 512, 1024, 2048),
-    matrix_free: Sequence[int] = (256, 4096, 8192, 16384, 32768, 65536, 131072),
+    matrix_free: Sequence[int] = (64, 1024, 4096, 8192, 16384, 32768, 65536, 131072),
     seeds: Seeds = 8,
     particles: int = 4096,
     replicas: int = 8,
     tolerance: float = 0.05,
     dtype: str = "float32",
     coordinate_seeds: int = 4,
-    fit_from: int = 64,
+    fit_from: int = 32,
     minutes: float = 4.0,
     seed: int = 0,
     record_every: int = 1,
@@ -113,8 +114,10 @@ def study(
             workers=min(workers, replicas), progress=progress, **(simulation or {}),
         )  # fmt: skip
     limits = {name: limit_sizes(problem, network, training, name, limit.sizes["replica"], seed) for name in OTHERS}
-    block = Block(problem, network, training, 0, True, range(0), seed=seed, record_every=every, dtype=dtype)
-    block = replace(block, reference=_particles(limit))
+    reference = _particles(limit)
+    block = Block(
+        problem, network, training, 0, True, range(0), seed=seed, record_every=every, dtype=dtype, reference=reference
+    )
     plans = _plans(block, widths, matrix_free, counts, coordinate_seeds)
     trained: Trained = {}
     with Crew(workers, minutes, progress, sum(len(each.pieces()) for blocks in plans for each in blocks)) as crew:
@@ -125,10 +128,8 @@ def study(
         raise ResourceError("no width fits: " + "; ".join(f"{n}: {reason}" for n, reason in crew.skipped))
     networks = {name: _by_width(trained, name) for name in (*OTHERS, "mup")}
     sized = coordinates(networks, limits | {"mup": sizes(limit)})
-    found = xr.merge([
-        compare(limit, networks["mup"], tolerance, fit_from),
-        distances_to_limit(networks["mup"], block.reference, seed),
-    ], combine_attrs="override")  # fmt: skip
+    found = compare(limit, networks["mup"], tolerance, fit_from)
+    found = found.merge(distances_to_limit(networks["mup"], reference, seed))
     both = {n: (trained["mup", n, True], trained["mup", n, False]) for n in networks["mup"]
             if {("mup", n, True), ("mup", n, False)} <= set(trained)}  # fmt: skip
     return Study(thin(limit), networks["mup"], found, sized, agreement(both), crew.skipped, crew.seconds)
@@ -140,9 +141,10 @@ def _plans(
     """The blocks of every width and kind, in the order in which they are run: muP, and few of the others once."""
     plans = []
     for n, dense in [*((n, True) for n in sorted({*widths})), *((n, False) for n in sorted({*matrix_free}))]:
-        entries = max(POOLED // counts[n], 1)
-        blocks = [replace(block, width=n, dense=dense, replicas=range(counts[n]), entries=entries)]
-        if dense or n not in widths:
+        alone = dense or n not in widths
+        count = counts[n] if alone else min(counts[n], COMPARED)
+        blocks = [replace(block, width=n, dense=dense, replicas=range(count), entries=max(POOLED // count, 1))]
+        if alone:
             other = replace(blocks[0], replicas=range(few), reference=None, entries=0)
             other = replace(other, record_every=max(block.training.steps, 1))
             blocks += [replace(other, parametrization=name) for name in OTHERS]
@@ -160,9 +162,9 @@ def _by_width(trained: Trained, parametrization: str) -> dict[int, xr.Dataset]:
 
 
 def _particles(limit: xr.Dataset) -> Array:
-    """(L, m, N) particles of Z^{h^l_T(xi_i)} of all replicas together."""
+    """(L, m, N) particles of Z^{h^l_T(xi_i)} of all replicas together, sorted."""
     particles = limit["Z_h"].isel(snapshot_step=-1).transpose("layer", "sample", "replica", "particle").values
-    return particles.reshape(*particles.shape[:2], -1)
+    return np.sort(particles.reshape(*particles.shape[:2], -1), axis=-1)
 
 
 def _seeds(seeds: Seeds, widths: Sequence[int]) -> dict[int, int]:
