@@ -63,15 +63,11 @@ def prepare(config: Config, pictures: bool = True) -> Job:
     ResourceError
         The lower bound of the memory does not fit.
     """
-    _check_names(config)
-    with named("network"):
-        network = Network(**asdict(config.network))
-    with named("training"):
-        training = _training(config.training)
+    network, training = network_and_training(config)
     arguments = {entry.name: getattr(config.simulation, entry.name) for entry in fields(config.simulation)}
     with named("simulation"):
         resolve_settings(**{name: arguments[name] for name in SETTINGS})  # before the data are read: that may take long
-    problem, options = _read(config.data)
+    problem, options = read_data(config.data)
     with named("simulation"):
         task = prepare_task(problem, network, training, **arguments)
         kept = bool(task.schedule.snapshot)
@@ -94,6 +90,15 @@ def named(section: str) -> Iterator[None]:
         raise InputError(f"{section}.{error.field}", error.value, error.allowed) from None
 
 
+def network_and_training(config: Config) -> tuple[Network, Training]:
+    """Return the network and the training of a configuration; InputError as of `prepare`."""
+    _check_names(config)
+    with named("network"):
+        network = Network(**asdict(config.network))
+    with named("training"):
+        return network, _training(config.training)
+
+
 def _check_names(config: Config) -> None:
     """A file can name what is built in; a user's own functions need Python."""
     for field, value, known in (
@@ -111,7 +116,7 @@ def _training(table: TrainingTable) -> Training:
     return Training(**arguments)
 
 
-def _read(table: dict[str, Any]) -> tuple[Problem, dict[str, Any]]:
+def read_data(table: dict[str, Any]) -> tuple[Problem, dict[str, Any]]:
     """Return the problem of a [data] table, and the table with the defaults of its source."""
     options = {key: value for key, value in table.items() if key != "source"}
     with named("data"):

@@ -1,0 +1,187 @@
+"""One file for each cell of a sweep: netCDF4 with a checksum beside it, written whole or not at all.
+
+    mup-silu-n00064-seeds-0000-0127.nc          the networks
+    mup-silu-n00064-seeds-0000-0127.nc.sha256   the line of sha256sum: `sha256sum -c *.sha256` checks a folder
+
+The checksum is written last: a cell without it is unfinished. No dates or timings are inside, so that the same
+networks are the same bytes. What is read is hashed first, and the bytes that were hashed are those that are parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from tpsim.errors import FileError
+from tpsim.plan import available_bytes
+
+FORMAT = 1  # of the cell files; another number is another version's, and is neither read nor replaced
+CHECKSUM = ".sha256"
+TEMPORARY = re.compile(r"\..+\.nc\.[0-9a-f]{32}\.tmp")
+COMPRESSED = {"zlib": True, "complevel": 1}
+Identity = dict[str, Any]  # {"settings": what a whole sweep shares, "cell": what is the cell's own}, as JSON
+Form = dict[str, tuple[tuple[str, ...], tuple[int, ...], str]]  # variable: dimensions, shape, kind of dtype
+Judge = Callable[[Identity, Form], None]
+
+
+class Damaged(FileError):
+    """A cell that is there and cannot be used, but may be computed again.
+
+    Attributes
+    ----------
+    name, reason : the file's name, and what is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.name, self.reason = path, path.name, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)
+
+
+def checksum_of(path: Path) -> Path:
+    """The file that holds the checksum of a cell."""
+    return path.with_name(path.name + CHECKSUM)
+
+
+def write(run: xr.Dataset, identity: Identity, path: Path) -> None:
+    """Write a cell: data, then checksum, each to a temporary file that is renamed when it is on the disk.
+
+    Killed at any moment, it leaves a cell that is complete or unfinished, and at most a temporary file. Several
+    processes may write the same cell at once: their bytes are the same.
+
+    Raises
+    ------
+    FileError
+        The folder or the disk does not take it; what was written of it is removed.
+    """
+    run = run.assign_attrs(cell_format=FORMAT, identity=json.dumps(identity, sort_keys=True))
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            encoding: Any = {name: COMPRESSED for name in run.data_vars if run[name].size > 4096}
+            run.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            checksum_of(path).unlink(missing_ok=True)  # of what is replaced: the cell is unfinished from here on
+            _settle(temporary, path)
+            temporary.write_text(_line(digest, path), encoding="utf-8")
+            _settle(temporary, checksum_of(path))
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # HDF5 raises the second where the first write fails at closing
+        raise FileError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _settle(temporary: Path, path: Path) -> None:
+    """Rename, once the bytes are on the disk; then put the new name there."""
+    _flush(temporary)
+    os.replace(temporary, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _line(digest: str, path: Path) -> str:
+    return f"{digest}  {path.name}\n"
+
+
+def read(path: Path, judge: Judge) -> xr.Dataset | None:
+    """Read a cell and check it; None where it is unfinished or was never begun.
+
+    Parameters
+    ----------
+    path : Path
+    judge : called with the cell's identity and form before any variable is unpacked; raises if they are not right.
+
+    Raises
+    ------
+    Damaged
+        The checksum or the content is not what it must be.
+    FileError
+        The file cannot be opened, or belongs to another version of the format.
+    """
+    try:
+        if not checksum_of(path).exists():
+            return None
+        if not path.exists():
+            raise Damaged(path, "its checksum is there, but not the file")
+        data, line = _bytes(path), _bytes(checksum_of(path))
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if line != _line(digest, path).encode():
+        raise Damaged(path, _mismatch(digest, line))
+    try:
+        with xr.open_dataset(io.BytesIO(data), engine="h5netcdf") as opened:
+            judge(_identity(path, opened), form_of(opened))
+            if opened.nbytes > available_bytes():
+                raise FileError(f"{path}: {opened.nbytes} bytes of variables do not fit into memory")
+            return opened.load()
+    except FileError:
+        raise
+    except Exception as error:  # whatever h5py and xarray make of bytes that match their checksum but are no netCDF
+        raise Damaged(path, f"not a readable netCDF4 file ({type(error).__name__}: {error})") from error
+
+
+def _bytes(path: Path) -> bytes:
+    """The content of a plain file: anything else may never end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{path}: not a plain file")
+    if found.st_size > available_bytes() // 2:
+        raise FileError(f"{path}: {found.st_size} bytes do not fit into memory")
+    return path.read_bytes()
+
+
+def _mismatch(digest: str, line: bytes) -> str:
+    words = line.split()
+    if len(words) != 2 or len(words[0]) != len(digest):
+        return "its checksum file is damaged"
+    if words[0] == digest.encode():
+        return "its checksum file names another file"
+    return "its content does not match its checksum"
+
+
+def _identity(path: Path, opened: xr.Dataset) -> Identity:
+    """What the cell says that it is."""
+    if opened.attrs.get("cell_format", FORMAT) != FORMAT:
+        version = opened.attrs["cell_format"]
+        raise FileError(f"{path}: a cell of format {version}, and this version of tpsim reads format {FORMAT}")
+    try:
+        identity = json.loads(opened.attrs["identity"])
+        if isinstance(identity, dict) and {"settings", "cell"} <= set(identity):
+            return identity
+    except (KeyError, TypeError, ValueError, RecursionError):
+        pass
+    raise Damaged(path, "not a cell of a sweep: it has no readable identity")
+
+
+def form_of(run: xr.Dataset) -> Form:
+    """Dimensions, shapes and kinds of dtype of all variables."""
+    return {str(k): (tuple(map(str, v.dims)), v.shape, v.dtype.kind) for k, v in run.variables.items()}
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes have left. A process that still writes one of them fails; nothing else happens."""
+    with contextlib.suppress(OSError):  # a folder that can only be read
+        for path in list(folder.iterdir()):
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink()
