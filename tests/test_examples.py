@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.oracles.functions import FUNCTIONS
+from tests.oracles.kernels import kernel_matrix
+from tpsim import data
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
@@ -95,3 +99,20 @@ def test_own_activation_and_loss(tmp_path: Path) -> None:
         extra = (0.3,) if value == "huber" else ()
         difference = (module[value](h + step, *extra) - module[value](h - step, *extra)) / (2 * step)
         np.testing.assert_allclose(module[slope](h, *extra), difference, atol=1e-8)
+
+
+def test_other_limits(tmp_path: Path) -> None:
+    """f_0 = 0 in muP and IP; in NTP and SP it has mean 0 and the same variance. Oracle: quadrature."""
+    result = run("other_limits", tmp_path)
+    for limit in ("mup", "ip"):
+        assert abs(result[limit].f[:, 0]).max() < 1e-12
+    ntp, sp = result["ntp"], result["sp"]
+    assert (ntp.f_mean[0] == 0).all() and (ntp.f_cov[0].values == sp.f_cov[0].values).all()
+    function, scale = FUNCTIONS["tanh"], 2.0
+    inputs = data.digits((3, 8), count=8, probes=8).inputs[:2]
+    K = kernel_matrix(function, scale * kernel_matrix(function, scale * inputs @ inputs.T))
+    error = ntp.f_cov_se[0, :2, :2].values
+    critical = 22.0  # Student's t, 3 degrees of freedom: 2e-4
+    print("minimum detectable effect", critical * error.max())
+    assert (abs(ntp.f_cov[0, :2, :2].values - scale * K) < critical * error).all()
+    assert (np.diag(ntp.f_cov[-1]) < np.diag(ntp.f_cov[0])).all()  # training takes some of the spread away
