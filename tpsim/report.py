@@ -24,7 +24,7 @@ def summarise(run: xr.Dataset) -> dict[str, Any]:
     dict
         `steps`, `replicas`, `loss`; with targets on the probes `probe_mse` and, where those are +-1, `probe_error`;
         and `layers`, one dict per layer l: the smallest eigenvalues of the kernels of h and x, the feature changes at
-        the end, the basis sizes p and q at the end (largest over replicas).
+        the end, the basis sizes p and q at the end (largest over replicas), each where the run has it.
     """
     ends = run.isel(step=[0, -1])
     out: dict[str, Any] = {
@@ -35,12 +35,14 @@ def summarise(run: xr.Dataset) -> dict[str, Any]:
     if "f_probe" in run and "probe_targets" in run and run.sizes["probe_step"]:
         out["probe_steps"] = [int(run["probe_step"][k]) for k in (0, -1)]
         out |= {name: _start_end(values) for name, values in probe_errors(run.isel(probe_step=[0, -1])).items()}
-    smallest = {field: smallest_eigenvalue(ends[f"kernel_{field}"]) for field in ("h", "x")}
+    smallest = {field: smallest_eigenvalue(ends[f"kernel_{field}"]) for field in "hx" if f"kernel_{field}" in run}
+    changes = [name for name in ("feature_change_h", "feature_change_x") if name in run]
+    ranks = [name for name in ("rank_forward", "rank_backward") if name in run]  # of simulations only
     out["layers"] = [
         {"layer": int(l)}
         | {f"smallest_eigenvalue_{field}": _start_end(values.sel(layer=l)) for field, values in smallest.items()}
-        | {f"feature_change_{field}": _estimate(run[f"feature_change_{field}"].sel(layer=l)[:, -1]) for field in "hx"}
-        | {name: int(run[name].sel(layer=l)[:, -1].max()) for name in ("rank_forward", "rank_backward")}
+        | {name: _estimate(run[name].sel(layer=l)[:, -1]) for name in changes}
+        | {name: int(run[name].sel(layer=l)[:, -1].max()) for name in ranks}
         for l in run["layer"].values
     ]
     return out
@@ -94,15 +96,20 @@ def table(summary: dict[str, Any]) -> str:
             rows.append((f"{name} on probes{late}", summary[key], form))
     for layer in summary["layers"]:
         for field in "hx":
-            name = f"layer {layer['layer']}  smallest eigenvalue, {field}"
-            rows.append((name, layer[f"smallest_eigenvalue_{field}"], show))
+            if (key := f"smallest_eigenvalue_{field}") in layer:
+                rows.append((f"layer {layer['layer']}  smallest eigenvalue, {field}", layer[key], show))
     lines = [f"  {'':36}{'step 0':26}step {summary['steps']}"]
     lines += [f"  {name:36}{form(both['start']):26}{form(both['end'])}" for name, both, form in rows]
-    lines += ["", f"  {'at the last step':20}{'change of h':26}{'change of x':26}ranks p, q"]
-    for layer in summary["layers"]:
-        changes = "".join(f"{show(layer[f'feature_change_{field}']):26}" for field in "hx")
-        ranks = f"{layer['rank_forward']}, {layer['rank_backward']}" if layer["layer"] > 1 else "-"
-        lines.append(f"  {'layer ' + str(layer['layer']):20}{changes}{ranks}")
+    fields = [field for field in "hx" if f"feature_change_{field}" in summary["layers"][0]]
+    ranked = "rank_forward" in summary["layers"][0]
+    if fields or ranked:
+        header = "".join(f"{'change of ' + field:26}" for field in fields) + ("ranks p, q" if ranked else "")
+        lines += ["", f"  {'at the last step':20}{header}".rstrip()]
+    for layer in summary["layers"] if fields or ranked else []:
+        row = "".join(f"{show(layer[f'feature_change_{field}']):26}" for field in fields)
+        if ranked:
+            row += f"{layer['rank_forward']}, {layer['rank_backward']}" if layer["layer"] > 1 else "-"
+        lines.append(f"  {'layer ' + str(layer['layer']):20}{row}".rstrip())
     counted = f"over {summary['replicas']} replicas" if summary["replicas"] > 1 else "not available for one replica"
     return "\n".join([*lines, f"  +-: standard error of the mean {counted}"])
 

@@ -181,18 +181,19 @@ def _digest(array: Array) -> str:
 def standard_error(values: xr.DataArray | xr.Dataset) -> Any:
     """Standard error of the mean over independent replicas: std(ddof=1) / sqrt(R); NaN for one replica.
 
-    Particles within a run are not independent, so nothing else is an error bar.
+    NaN where a replica is not a number, as a network that diverged is. Particles within a run are not independent, so
+    nothing else is an error bar.
     """
     replicas = values.sizes["replica"]
     if replicas < 2:
         return xr.full_like(values.isel(replica=0, drop=True), np.nan, dtype=float)
-    return values.std("replica", ddof=1) / np.sqrt(replicas)
+    return values.std("replica", ddof=1, skipna=False) / np.sqrt(replicas)
 
 
 def summary(run: xr.Dataset) -> xr.Dataset:
     """Mean and standard error over replicas of every quantity: dimension `statistic` = mean, se."""
     named = run[[name for name in run.data_vars if "replica" in run[name].dims]]
-    both = xr.concat([named.mean("replica"), standard_error(named)], dim="statistic")
+    both = xr.concat([named.mean("replica", skipna=False), standard_error(named)], dim="statistic")
     return both.assign_coords(statistic=["mean", "se"])
 
 
