@@ -108,23 +108,33 @@ def _fan(ax: Any, networks: dict[int, xr.DataArray], limit: xr.DataArray) -> Non
     """Draw mean and spread (replica, step) by width, the widest on top, and the limit above all."""
     steps = limit["step"].values
     for level, (values, colour) in enumerate(zip(networks.values(), colours(len(networks)), strict=True)):
-        kept = finite(values).transpose("replica", "step").values
-        kept = kept[np.isfinite(kept).all(axis=1)]
-        if len(kept) > 1:
-            tint = 1 - TINT * (1 - np.array(colour[:3]))
-            ax.fill_between(steps, *np.quantile(kept, SPREAD, axis=0), color=tint, linewidth=0, zorder=1 + level / 1000)
+        kept, on_top = _kept(values), level / 1000
         mark = {"marker": "o"} if len(steps) == 1 else {}
+        if len(kept) > 1:
+            low, high = np.quantile(kept, SPREAD, axis=0)
+            ax.fill_between(steps, low, high, color=_tint(colour), linewidth=0, zorder=1 + on_top)
         if len(kept):
-            ax.plot(steps, kept.mean(axis=0), color=colour, linewidth=0.9, zorder=2 + level / 1000, **mark)
+            ax.plot(steps, kept.mean(axis=0), color=colour, linewidth=0.9, zorder=2 + on_top, **mark)
     curve(ax, steps, band(limit.transpose("replica", "step")), "black", zorder=3)
     whole_numbers(ax, steps)
+
+
+def _kept(values: xr.DataArray) -> Array:
+    """The rows (replica, step) of networks that did not diverge."""
+    rows = finite(values).transpose("replica", "step").values
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
+def _tint(colour: tuple[float, ...]) -> Any:
+    """The colour, opaque but pale."""
+    return tuple(1 - TINT * (1 - part) for part in colour[:3])
 
 
 def _width_keys(networks: dict[int, xr.Dataset]) -> list[tuple[Any, str]]:
     """Legend entries of all widths, with the number of networks where some diverged."""
     keys = []
     for (n, run), colour in zip(networks.items(), colours(len(networks)), strict=True):
-        kept, all_ = int(np.isfinite(run["loss"]).all("step").sum()), run.sizes["replica"]
+        kept, all_ = len(_kept(run["loss"])), run.sizes["replica"]
         keys.append(line_key(colour, f"$n={n}$" + (f" ({kept} of {all_})" if kept < all_ else "")))
     return keys
 
@@ -132,11 +142,10 @@ def _width_keys(networks: dict[int, xr.Dataset]) -> list[tuple[Any, str]]:
 def _fan_keys(study: Study) -> list[tuple[Any, str]]:
     from matplotlib.patches import Patch
 
+    shade = Patch(facecolor=_tint(colours(1)[0]), linewidth=0)
     keys = [line_key("black", "limit"), band_key(study.limit.sizes["replica"])]
-    if any(run.sizes["replica"] > 1 for run in study.networks.values()):
-        shade = Patch(color=1 - TINT * (1 - np.array(colours(1)[0][:3])), linewidth=0)
-        keys.insert(0, (shade, "16% to 84% of the networks"))
-    return keys
+    several = any(run.sizes["replica"] > 1 for run in study.networks.values())
+    return [(shade, "16% to 84% of the networks"), *keys] if several else keys
 
 
 def _pooled(entries: xr.DataArray) -> Array:

@@ -92,8 +92,8 @@ def log_axes(ax: Any, widths: Array) -> None:
     ax.set_xlim(decades(widths.min() / 1.5, widths.max() * 1.5))
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines] or [np.empty(0)])
     values = values[np.isfinite(values) & (values > 0)]
-    if values.size:
-        ax.set_ylim(decades(values.min() / 1.6, values.max() * 1.6))
+    low, high = (values.min(), values.max()) if values.size else (1.0, 1.0)  # nothing to show: any scale
+    ax.set_ylim(decades(low / 1.6, high * 1.6))
 
 
 def bars(value: Array, error: Array) -> Array:
