@@ -66,8 +66,8 @@ def execute(task: Task, progress: Progress = None) -> xr.Dataset:
         More arrays than particles in one space, or a law that does not fit into the memory.
 
     Error: of f and of its law, what the kernel brings, in `*_se` (NaN for one replica), and a bias O(1/M).
-    Cost: per replica one step of the engine on N = m + p inputs, O(L N^2 M), one after the other: `workers` is not used.
-    Then O(T m (m + R) N).
+    Cost: per replica one step of the engine on N = m + p inputs, O(L N^2 M), one after the other (`workers` is not
+    used); then O(T m (m + R) N).
     """
     _check_memory(task)
     with Bar(progress, task.replicas, task.training.steps + 1) as bar, _quietly(task) as caught:

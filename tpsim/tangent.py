@@ -6,9 +6,9 @@
     covariance of f_0 : s_{L+1}^2 K^L
     tangent kernel    : Theta_t = sum_{l=1}^{L+1} eta_l(t) Theta^l,   Theta^l = D^l K^{l-1},   Theta^{L+1} = K^L
 
-Source: Jacot, Gabriel & Hongler 2018; Yang & Hu 2020 (TP4), Sec. 3. In the powers of n of Chen et al. 2025,
-Table 2, df/dh^l is dh^l / sqrt(n), so that W^l moves f by eta_l n^(1 - c_l) D^l K^{l-1} / n^(l = 1): by Theta^l for
-every matrix of NTP, and of SP but for W^1, whose share is Theta^1 / n.
+Source: Jacot, Gabriel & Hongler 2018; Yang & Hu 2020 (TP4), Sec. 3. With the powers of n of Chen et al. 2025, Table 2,
+df/dh^l is dh^l / sqrt(n), so that W^1 has the share eta_1 n^-c_1 Theta^1 and every other matrix eta_l n^(1 - c_l)
+Theta^l. That is Theta^l in NTP, and in SP but for W^1, whose share Theta^1 / n vanishes.
 """
 
 from __future__ import annotations
