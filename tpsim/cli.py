@@ -1,4 +1,4 @@
-"""The command line: `tpsim run`, `tpsim plan`, `tpsim converge`.
+"""The command line: `tpsim run`, `tpsim plan`, `tpsim converge`, `tpsim sweep`.
 
 Exit codes: 0; 2 bad input (one line on stderr, nothing written); 3 the run had to stop (what was finished is written);
 130 interrupted.
@@ -7,6 +7,7 @@ Exit codes: 0; 2 bad input (one line on stderr, nothing written); 3 the run had 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         (run, "simulate the limit, print a table, write results and figures"),
         (plan, "predict ranks, memory and time, and write nothing"),
         (converge, "train networks of many widths beside the limit, and measure how fast they approach it"),
+        (sweep, "train networks of many widths in all parametrizations; a sweep that was interrupted goes on"),
     ):
         sub = commands.add_parser(command.__name__, help=text, description=f"{text.capitalize()}.", epilog=keys)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -80,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--output", metavar="DIR", help=f"default: {folder}, or the first free {folder}-K")
         sub.add_argument("--force", action="store_true", help="replace the results that DIR holds")
         sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
+    sub = commands.choices["sweep"]
+    sub.add_argument("--output", metavar="DIR", help="default: tpsim-sweep; what a sweep has left there is kept")
+    sub.add_argument("--workers", type=int, metavar="N", help="processes; default: all cores")
+    sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
     return parser
 
 
@@ -144,6 +150,15 @@ def converge(arguments: argparse.Namespace) -> int:
         _say("stopped", f"the limit: {error}; nothing was written")
         return STOPPED
     return OK
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """`tpsim sweep`: a grid of networks of finite width."""
+    if importlib.util.find_spec("torch") is None:
+        raise TpsimError("tpsim sweep trains networks with torch, which is not installed: pip install 'tpsim[finite]'")
+    from finite import command
+
+    return command.main(arguments)
 
 
 def _prepare(read: Config) -> Job:
