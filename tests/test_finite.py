@@ -1,6 +1,8 @@
-"""Dense networks in torch: gradients, updates, laws at initialisation, and independence of how the work is split."""
+"""Dense networks in torch: gradients, updates, the four parametrizations, laws at t = 0, how the work is split."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from torch import Tensor
 
 import finite
 from finite.activations import in_torch
-from finite.dense import backward, forward
+from finite.dense import Layers, backward, draw, forward
+from tests.oracles import table2
 from tests.oracles.compare import check_means, mean_and_error
 from tpsim.activations import ACTIVATIONS, resolve_activation
-from tpsim.errors import InputError, Notice
+from tpsim.parametrization import MUP, TABLE_2, Parametrization, appendix_a, as_mup
 from tpsim.problem import Network, Problem, Training
 
 Array = np.ndarray
@@ -20,6 +23,29 @@ ROUNDING = 1e-12  # float64, quantities of order one, a few hundred operations
 
 RNG = np.random.default_rng(5)
 PROBLEM = Problem(RNG.standard_normal((4, 3)), [1.0, -1.0, 1.0, -1.0], RNG.standard_normal((2, 3)))
+BATCHES = [[0, 1], [3], [1, 2, 3]]
+SCALES, ETA = (1.1, 1.3, 0.9, 1.2), (0.1, 0.08, 0.06, 0.12)  # of L = 3: all different
+VISIBLE = 1e6 * ROUNDING
+
+
+def assert_same(values: object, expected: object) -> None:
+    """Equal within ROUNDING of the largest entry, or of one."""
+    one, other = np.asarray(values), np.asarray(expected)
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() <= ROUNDING * max(1.0, float(np.abs(other).max()))
+
+
+@pytest.fixture
+def matrices(monkeypatch: pytest.MonkeyPatch) -> list[Layers]:
+    """The weights of every block: drawn by the library, and trained in place when `finite.train` is done."""
+    blocks: list[Layers] = []
+
+    def draw_and_keep(*arguments: object) -> Layers:
+        blocks.append(draw(*arguments))  # type: ignore[arg-type]
+        return blocks[-1]
+
+    monkeypatch.setattr("finite.run.draw", draw_and_keep)
+    return blocks
 
 
 def random_weights(depth: int, width: int, seeds: int, inputs: int) -> dict[int, Tensor]:
@@ -46,46 +72,84 @@ def test_gradients_are_those_of_autograd(name: str, depth: int) -> None:
             torch.testing.assert_close(b, a, rtol=0, atol=ROUNDING)
 
 
-def plain_sgd(weights: dict[int, Tensor], problem: Problem, training: Training, width: int, scale: float) -> Array:
-    """SGD on the loss of one network by autograd, written apart from `finite`: f (T + 1, m)."""
-    parameters = [w.clone().requires_grad_() for w in weights.values()]
-    inputs, targets = torch.tensor(problem.inputs), torch.tensor(problem.targets)
-    eta = np.asarray(training.learning_rate)
-    rates = [eta[0] * width, *eta[1:-1], eta[-1] / width]
-    outputs = []
-    for batch in [*training.batches, None]:
-        x = inputs.T
-        for w in parameters[:-1]:
-            x = torch.tanh(scale * (w @ x)) / scale
-        f = (parameters[-1] @ x)[0]
-        outputs.append(f.detach().numpy())
-        if batch is not None:
-            loss = torch.nn.functional.softplus(-targets[batch] * f[batch]).mean()
-            gradients = torch.autograd.grad(loss, parameters)
-            with torch.no_grad():
-                for w, g, rate in zip(parameters, gradients, rates, strict=True):
-                    w -= rate * g
-    return np.stack(outputs)
+def by_table_2(
+    name: str, activation: str, loss: str, width: int, replica: int, mean: bool = True
+) -> tuple[Array, list[Array]]:
+    """f and the last matrices of L = 3 with SCALES, ETA and BATCHES: Table 2's variances and rates, and autograd."""
+    places = (0, 1, 1, 2)
+    normals = table2.standard_normals(3, width, replica, 3, 3)
+    stds = [s * table2.VARIANCES[name](width)[p] ** 0.5 for s, p in zip(SCALES, places, strict=True)]
+    rates = [eta * table2.RATES[name](width)[p] for eta, p in zip(ETA, places, strict=True)]
+    weights = [std * z for std, z in zip(stds, normals, strict=True)]
+    return table2.train(weights, rates, PROBLEM.inputs, PROBLEM.targets, activation, loss, BATCHES, mean)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_training_is_sgd_with_mup_rates(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: autograd at the rates eta n, eta, eta / n; unequal rates, minibatches, mean logistic loss, own phi.
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", table2.NAMES)
+def test_training_is_sgd_as_table_2_says(name: str, activation: str, loss: str, matrices: list[Layers]) -> None:
+    """Oracle: `tests.oracles.table2`: f at every step and all matrices after three minibatches of unequal sizes."""
+    width, mean = 9, loss == "logistic"
+    training = Training(3, ETA, loss, "mean" if mean else "sum", BATCHES)
+    run = finite.train(PROBLEM, Network(3, activation, SCALES), training, width, name, 2, seed=3, progress=False)
+    for replica in range(2):
+        outputs, weights = by_table_2(name, activation, loss, width, replica, mean)
+        assert_same(run.f[replica], outputs)
+        for l in range(1, 5):
+            assert_same(matrices[0][l][replica].numpy(), weights[l - 1])
 
-    The weights at t = 0 are given, so that the two need not share a random stream.
+
+@pytest.mark.parametrize("name", table2.NAMES)
+def test_a_wrong_exponent_or_constant_is_seen(name: str) -> None:
+    """Control: half a power of n = 9 in any of the six exponents, or a tenth in any of the eight constants."""
+    row, (outputs, _) = TABLE_2[name], by_table_2(name, "tanh", "logistic", 9, 0)
+    wrong = []
+    for place in range(3):
+        shifted = np.zeros(3)
+        shifted[place] = 0.5
+        wrong += [replace(row, init=tuple(row.init + shifted)), replace(row, rate=tuple(row.rate + shifted))]
+    tenth = [tuple(c * (1.1 if k == l else 1.0) for k, c in enumerate(SCALES)) for l in range(4)]
+    slower = [tuple(c * (1.1 if k == l else 1.0) for k, c in enumerate(ETA)) for l in range(4)]
+    cases = [(other, SCALES, ETA) for other in wrong]
+    cases += [(row, scales, ETA) for scales in tenth] + [(row, SCALES, eta) for eta in slower]
+    for other, scales, eta in [(row, SCALES, ETA), *cases]:
+        training = Training(3, eta, "logistic", "mean", BATCHES)
+        run = finite.train(PROBLEM, Network(3, "tanh", scales), training, 9, other, 1, seed=3, progress=False)
+        far = np.abs(run.f[0].values - outputs).max() > VISIBLE
+        assert far == ((other, scales, eta) != (row, SCALES, ETA)), (other, scales, eta)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", table2.NAMES)
+def test_appendix_a_is_that_of_the_paper(name: str, steps: int) -> None:
+    """Oracle: the printed sigma_l and eta_l on raw inputs x; ours on x / sqrt(d), with W^1 sqrt(d) times theirs.
+
+    SP's eta_1 = eta / n has no 1/d.
     """
-    width, seeds = 9, 3
-    weights = random_weights(depth, width, seeds, 3)
-    weights[depth + 1] /= width**0.5
-    scale = 0.7
-    own = (lambda h: np.tanh(scale * h) / scale, lambda h: 1 / np.cosh(scale * h) ** 2)
-    rates = list(np.linspace(0.9, 0.4, depth + 1))
-    training = Training(4, rates, loss="logistic", reduction="mean", batches=[[0, 1], [3], [1, 2, 3], [0, 2]])
-    expected = [plain_sgd({k: w[b] for k, w in weights.items()}, PROBLEM, training, width, scale) for b in range(seeds)]
-    monkeypatch.setattr("finite.run.draw", lambda *_: weights)
-    run = finite.train(PROBLEM, Network(depth, own), training, width, seeds=seeds, batch_seeds=seeds)
-    assert np.abs(run.f[:, -1] - run.f[:, 0]).max() > 0.1
-    np.testing.assert_allclose(run.f, np.stack(expected), rtol=0, atol=ROUNDING)
+    n, d, L = 24, 5, 3
+    raw = np.random.default_rng(1).uniform(0.0, 1.0, (4, d))
+    network, training = appendix_a(name, Network(L, "silu"), Training(steps, 1.0, reduction="mean"), d)
+    problem = Problem(raw / np.sqrt(d), PROBLEM.targets)
+    run = finite.train(problem, network, training, n, name, 2, seed=1, progress=False)
+    sigma, eta = table2.appendix_a(name, n, d, L)
+    for replica in range(2):
+        weights = [s * z for s, z in zip(sigma, table2.standard_normals(1, n, replica, d, L), strict=True)]
+        batches = [range(4)] * steps
+        outputs, _ = table2.train(weights, eta, raw, problem.targets, "silu", "squared", batches, mean=True)
+        assert_same(run.f[replica], outputs)
+    assert np.abs(run.f[:, -1] - run.f[:, 0]).max() > VISIBLE
+
+
+@pytest.mark.parametrize("name", ["sp", "ntp", "ip"])
+def test_as_mup_is_the_same_network_at_that_width(name: str, matrices: list[Layers]) -> None:
+    """Oracle: the parametrization itself: matrices at t = 0 and T, and f, of three steps with unequal rates."""
+    network, training = Network(3, "gelu", SCALES), Training(3, lambda t: np.array(ETA) / (1 + t), reduction="mean")
+    own = finite.train(PROBLEM, network, training, 12, name, 2, seed=3, progress=False)
+    mup = finite.train(PROBLEM, *as_mup(name, network, training, 12), 12, "mup", 2, seed=3, progress=False)
+    assert_same(mup.f, own.f)
+    for l in range(1, 5):
+        assert_same(matrices[1][l], matrices[0][l])
+    assert np.abs(own.f[:, -1] - own.f[:, 0]).max() > VISIBLE
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -137,6 +201,8 @@ def test_result_does_not_depend_on_how_seeds_are_grouped() -> None:
     for options in ({"batch_seeds": 1}, {"batch_seeds": 3}, {"probe_every": 2}, {"quantities": ("f",)}):
         run = finite.train(PROBLEM, network, training, 10, seeds=5, seed=3, **options)
         np.testing.assert_allclose(run.f, reference.f, rtol=0, atol=ROUNDING)
+    rarely = finite.train(PROBLEM, network, training, 10, seeds=5, seed=3, record_every=3)
+    np.testing.assert_allclose(rarely.f, reference.f[:, ::3], rtol=0, atol=ROUNDING)
     fewer = finite.train(plain, network, training, 10, seeds=2, seed=3)
     np.testing.assert_allclose(fewer.f, reference.f[:2], rtol=0, atol=ROUNDING)
     last = finite.train(plain, network, training, 10, seeds=2, seed=3, first_seed=3)
@@ -149,40 +215,68 @@ def test_result_does_not_depend_on_how_seeds_are_grouped() -> None:
     assert (np.linalg.eigvalsh(wider - 10 * reference.kernel_h[:, 0, 0]).min(axis=-1) < -1e-3).any()
 
 
-def test_result_follows_the_schema() -> None:
-    """Dimensions, coordinates, and what follows from f: chi and loss of the full data, the batches."""
-    batches = [[0, 1], [3], [2, 3], [0]]
-    training = Training(4, 0.1, reduction="mean", batches=batches)
-    quantities = ("f", "f_probe", "kernel_h", "kernel_x", "kernel_dh")
-    run = finite.train(PROBLEM, Network(3, "erf"), training, 8, seeds=5, quantities=quantities, probe_every=3)
-    assert run.f.dims == run.chi.dims == ("replica", "step", "sample")
-    assert run.f_probe.dims == ("replica", "probe_step", "probe")
-    assert run.probe_step.values.tolist() == [0, 3, 4] and run.step.values.tolist() == [0, 1, 2, 3, 4]
-    assert run.kernel_dh.dims == ("replica", "step", "layer", "sample", "sample2")
-    assert run.layer.values.tolist() == [1, 2, 3] and run.kernel_h.shape == (5, 5, 3, 4, 4)
-    np.testing.assert_allclose(run.chi, (run.f - PROBLEM.targets) * 2 / 4)
-    np.testing.assert_allclose(run.loss, ((run.f - PROBLEM.targets) ** 2).mean("sample"))
-    assert [np.flatnonzero(row).tolist() for row in run.batch.values] == [*batches, []]
-
-
 def test_a_probe_that_is_a_training_input_returns_its_output() -> None:
     problem = Problem(PROBLEM.inputs, PROBLEM.targets, PROBLEM.inputs[1:3])
     run = finite.train(problem, Network(2, "gelu"), Training(3, 0.2), 8, seeds=4)
     np.testing.assert_allclose(run.f_probe, run.f[:, :, 1:3], rtol=0, atol=ROUNDING)
 
 
-def test_a_diverging_network_is_recorded_as_such() -> None:
-    with pytest.warns(Notice, match="3 of 3 networks diverged"):
-        run = finite.train(PROBLEM, Network(2, "identity"), Training(30, 9.0), 6, seeds=3)
-    assert np.isfinite(run.f[:, 0]).all() and not np.isfinite(run.f[:, -1]).any()
+@pytest.mark.parametrize("batches", [None, {"size": 3, "seed": 2}])
+def test_more_steps_continue_the_same_run(batches: dict | None) -> None:
+    """T steps are a prefix of T + k, and a second run is the first, to the last bit."""
+    arguments = {"width": 16, "parametrization": "ip", "seeds": 3, "record_every": 2, "progress": False}
+    network = Network(3, "sigmoid")
+    short, long, again = (
+        finite.train(PROBLEM, network, Training(steps, 0.3, batches=batches), **arguments) for steps in (4, 7, 4)
+    )
+    for name in set(short.data_vars) - {"batch", "diverged_at"}:
+        rows = {dim: slice(0, short.sizes[dim]) for dim in ("step", "probe_step") if dim in short[name].dims}
+        np.testing.assert_array_equal(short[name], long[name][rows])
+        np.testing.assert_array_equal(short[name], again[name])
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"width": 0}, {"seeds": 0}, {"batch_seeds": 0}, {"probe_every": 0}, {"dtype": "float16"}, {"quantities": ("g",)}],
-    ids=lambda options: next(iter(options)),
-)
-def test_bad_arguments_are_named(options: dict) -> None:
-    arguments = {"width": 4, "seeds": 2} | options
-    with pytest.raises(InputError, match=next(iter(options))):
-        finite.train(PROBLEM, Network(2), Training(1), **arguments)
+@pytest.mark.parametrize("name", table2.NAMES)
+def test_at_rate_zero_nothing_moves(name: str) -> None:
+    """To the last bit, in f and in every kernel; features have not changed."""
+    run = finite.train(PROBLEM, Network(2, "softplus"), Training(3, 0.0), 8, name, 2, progress=False)
+    for quantity in ("f", "f_probe", "kernel_h", "kernel_x", "kernel_dh", "kernel_h0", "mean_x"):
+        values = run[quantity].values
+        np.testing.assert_array_equal(values, np.broadcast_to(values[:, :1], values.shape))
+    assert not run.feature_change_h.any() and not run.feature_change_x.any()
+
+
+def test_single_precision_follows_double(matrices: list[Layers], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: float64 from the same matrices, rounded to float32.
+
+    A sum of n products is off by sqrt(n) u of its size, u = 6e-8 (errors of random sign); 2L + 1 such sums follow each
+    other in a step, and T + 1 steps add up in a run that neither amplifies nor forgets: sqrt(n (2L + 1)) (T + 1) u.
+    """
+    width, depth, steps = 64, 3, 10
+    arguments = (PROBLEM, Network(depth, "tanh", 1.2), Training(steps, 0.2, reduction="mean"), width)
+    exact = finite.train(*arguments, seeds=4, snapshots=(0, steps), progress=False)
+    start = draw(arguments[1], 3, width, MUP, torch.float64, 0, range(4))
+    rounded = iter([{l: w.float() for l, w in start.items()}, {l: w.float().double() for l, w in start.items()}])
+    monkeypatch.setattr("finite.run.draw", lambda *_: next(rounded))
+    single = finite.train(*arguments, seeds=4, dtype="float32", snapshots=(0, steps), progress=False)
+    double = finite.train(*arguments, seeds=4, snapshots=(0, steps), progress=False)
+    assert np.abs(double.f - exact.f).max() < 1e-5 and np.abs(double.f[:, -1] - double.f[:, 0]).max() > 0.1
+    tolerance = (width * (2 * depth + 1)) ** 0.5 * (steps + 1) * 2.0**-24
+    worst = {}
+    for name in set(single.data_vars) - {"batch", "targets", "diverged_at"}:
+        scale = max(1.0, float(np.abs(double[name]).max()))
+        worst[name] = float(np.abs(single[name] - double[name]).max()) / scale
+    print(f"float32 against float64, of {tolerance:.1e}:", {name: f"{off:.1e}" for name, off in sorted(worst.items())})
+    assert max(worst.values()) <= tolerance
+    for field in ("h", "x", "dh"):  # what single precision left is summed in double precision
+        z = single[f"Z_{field}"].values[:, -1]
+        assert_same(single[f"kernel_{field}"][:, -1], z @ np.swapaxes(z, -1, -2) / width)
+
+
+def test_a_parametrization_of_ones_own() -> None:
+    """A `Parametrization` is used as it is: muP by another name, and its own exponents."""
+    mine = Parametrization("mine", MUP.init, MUP.rate)
+    arguments = {"width": 8, "seeds": 2, "progress": False}
+    one = finite.train(PROBLEM, Network(2), Training(2, 0.2), parametrization=mine, **arguments)
+    other = finite.train(PROBLEM, Network(2), Training(2, 0.2), **arguments)
+    np.testing.assert_array_equal(one.f, other.f)
+    assert one.attrs["parametrization"] == "mine" and "mine" in one.attrs["title"]
