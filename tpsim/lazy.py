@@ -25,7 +25,7 @@ from .errors import Diverged, Notice, ResourceError
 from .law import descend, jackknife, law_of, moments, replica_starts
 from .plan import available_bytes
 from .progress import Bar, Progress
-from .results import _attributes, label
+from .results import attributes, label
 from .run import DIVERGED, error_signal
 from .tangent import Estimate, average, estimate, leave_out
 from .task import Task
@@ -169,7 +169,7 @@ def _dataset(task: Task, estimates: list[Estimate], rows: Rows, finished: int, n
     for name, (dims, text) in VARIABLES.items():
         if name in more and more[name].size:
             run[name] = (dims, more[name], {"long_name": text})
-    run.attrs = _attributes(task, notices) | {"law_draws": law_of(task).draws}
+    run.attrs = attributes(task, notices) | {"law_draws": law_of(task).draws}
     return run
 
 

@@ -66,7 +66,7 @@ def assemble(task: Task, replicas: list[dict[str, Array]], finished: int, notice
     run = label(task.problem, task.network.depth, task.schedule, arrays, replicas[0]["batch"], finished)
     for name in ("rank_forward", "rank_backward"):
         run[name] = run[name].astype(np.int64)
-    run.attrs = _attributes(task, notices)
+    run.attrs = attributes(task, notices)
     return run
 
 
@@ -111,7 +111,8 @@ def label(
     return run
 
 
-def _attributes(task: Task, notices: list[str]) -> dict[str, Any]:
+def attributes(task: Task, notices: list[str]) -> dict[str, Any]:
+    """Return what a run says of itself."""
     settings = task.settings
     config = describe_arguments(task.problem, task.network, task.training) | {
         "simulation": {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .read import MAX_CLASSES, Band, band, classes, finite, require, setting
+from .read import MAX_CLASSES, Band, band, classes, finite, output_band, require, setting
 from .style import (
     BLUE,
     GREY,
@@ -17,6 +17,7 @@ from .style import (
     compress,
     curve,
     finish_curves,
+    law_key,
     line_key,
     panel,
     scale_values,
@@ -47,6 +48,7 @@ def loss(run: xr.Dataset, ax: Any = None) -> Any:
 def outputs(run: xr.Dataset, ax: Any = None) -> Any:
     """Draw f_t(xi_i) of every training sample: mean and +- 2 s.e. over replicas, coloured by target.
 
+    Where f_0 is random (the limits of NTP and SP): mean and +- 2 standard deviations of its law, as for the probes.
     Targets are dashed lines where there are few distinct ones, and marks at the last step otherwise.
 
     Raises
@@ -55,9 +57,9 @@ def outputs(run: xr.Dataset, ax: Any = None) -> Any:
         The run has no `f` or no `targets`.
     """
     require(run, "f", "targets")
-    values, targets = band(run["f"].transpose("replica", "step", "sample")), run["targets"].values
+    values, targets = output_band(run, "f"), run["targets"].values
     with panel(ax) as ax:
-        keys = _by_target(ax, run["step"].values, values, targets, aimed_at=not _logistic(run))
+        keys = _by_target(ax, run, "step", values, targets)
         count = f"{len(targets)} training samples" if len(targets) > 1 else "training sample"
         finish_curves(ax, run["step"].values, f"Outputs on the {count}", r"$f_t(\xi_i)$", keys)
     return ax
@@ -72,10 +74,10 @@ def probes(run: xr.Dataset, ax: Any = None) -> Any:
         The run has no `f_probe`.
     """
     require(run, "f_probe")
-    values = band(run["f_probe"].transpose("replica", "probe_step", "probe"))
+    values = output_band(run, "f_probe")
     targets = run["probe_targets"].values if "probe_targets" in run else None
     with panel(ax) as ax:
-        keys = _by_target(ax, run["probe_step"].values, values, targets, aimed_at=not _logistic(run))
+        keys = _by_target(ax, run, "probe_step", values, targets)
         title = f"Outputs on {_probes(values.mean.shape[1])} (never trained on)"
         finish_curves(ax, run["probe_step"].values, title, r"$f_t(\xi_*)$", keys)
     return ax
@@ -122,17 +124,17 @@ def _logistic(run: xr.Dataset) -> bool:
     return setting(run, "training", "loss") == "logistic"
 
 
-def _by_target(ax: Any, steps: Array, values: Band, targets: Array | None, aimed_at: bool) -> list[tuple[Any, str]]:
+def _by_target(ax: Any, run: xr.Dataset, dim: str, values: Band, targets: Array | None) -> list[tuple[Any, str]]:
     """Draw one curve per sample in the colour of its target; return the legend entries."""
-    count = values.mean.shape[1]
+    steps, count = run[dim].values, values.mean.shape[1]
     opacity = float(np.clip((12 / count) ** 0.5, 0.25, 1.0))
     palette, keys = paint(ax, targets, count)
     for i in range(count):
         curve(ax, steps, values.at(slice(None), i), palette[i], opacity, linewidth=1.0 if count <= 12 else 0.7)
-    if targets is not None and aimed_at:
+    if targets is not None and not _logistic(run):
         keys += _targets(ax, steps, targets, palette)
     compress(ax, float(np.nanmax(np.abs(values.mean), initial=0.0)), 1.0 if targets is None else _reach(targets))
-    return [*keys, band_key(values.replicas)]
+    return [*keys, law_key() if "f_cov" in run else band_key(run.sizes["replica"])]
 
 
 def paint(ax: Any, targets: Array | None, count: int) -> tuple[list[Any], list[tuple[Any, str]]]:

@@ -75,6 +75,15 @@ def band(values: xr.DataArray) -> Band:
     return Band(mean, mean - error, mean + error, replicas)
 
 
+def output_band(run: xr.Dataset, name: str) -> Band:
+    """Mean and band of `f` or `f_probe`; where f_0 is random the law of f_t, mean +- 2 std, in the place of errors."""
+    if f"{name}_cov" not in run:
+        return band(run[name].transpose("replica", ...))
+    mean, covariance = (finite(run[f"{name}_{moment}"]).values for moment in ("mean", "cov"))
+    std = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0))
+    return Band(mean, mean - 2 * std, mean + 2 * std, 2)
+
+
 def layer_of(run: xr.Dataset, layer: int | None) -> int:
     """`layer`, or the last one for None."""
     layers = [int(l) for l in run["layer"].values]

@@ -112,6 +112,13 @@ def band_key(replicas: int, bars: bool = False) -> tuple[Any, str]:
     return Patch(color=GREY, alpha=2 * SHADE, linewidth=0), f"$\\pm$2 s.e. of {replicas} replicas"
 
 
+def law_key() -> tuple[Any, str]:
+    """Legend entry of a band that is the law of a random f, and no error."""
+    from matplotlib.patches import Patch
+
+    return Patch(color=GREY, alpha=2 * SHADE, linewidth=0), "$\\pm$2 std of the law of $f_t$"
+
+
 def line_key(colour: Any, label: str, **line: Any) -> tuple[Any, str]:
     """Legend entry for a kind of line."""
     from matplotlib.lines import Line2D
