@@ -395,7 +395,7 @@ def test_save_figures(tmp_path):
     for name, caption in CAPTIONS.items():
         assert f"({name}.png)" in report
         assert caption in report
-    assert "width 10000000, needs 3 TB" in report
+    assert "n = 10000000: needs 3 TB" in report
 
 
 def test_same_study_same_files(example, tmp_path, monkeypatch):

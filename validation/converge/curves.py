@@ -25,7 +25,7 @@ from tpsim.plot.style import (
     whole_numbers,
 )
 
-from .scaling import bars, decades, log_axes
+from .scaling import bars, log_axes, log_ticks
 
 if TYPE_CHECKING:
     from .study import Study
@@ -34,7 +34,7 @@ Array = np.ndarray
 
 MAX_SAMPLES = 4  # whose outputs are drawn
 SPREAD = (0.16, 0.84)  # quantiles over networks: one standard deviation to either side of a normal variable
-TINT = 0.35  # strength of a shaded area's colour on white
+TINT = 0.4  # strength of a shaded area's colour on white
 DASHES: Any = (0, (4, 1.5))
 DISTANCES = {"w1": "Wasserstein-1", "ks": "Kolmogorov-Smirnov"}
 
@@ -62,7 +62,7 @@ def curves_figure(study: Study, figure: Any = None) -> Any:
         _fan(ax, {n: run["loss"] for n, run in networks.items()}, limit["loss"])
         scale_values(ax, np.concatenate([line.get_ydata() for line in ax.lines]))
         if ax.get_yscale() == "log":
-            ax.set_ylim(decades(*ax.get_ylim()))
+            log_ticks(ax.yaxis)
         finish(ax, "training loss", "training step $t$", "loss")
         keys = [*_width_keys(networks), *_fan_keys(study)]
         finish_page(figure, "Training curves by width, and the limit", keys)
@@ -177,4 +177,4 @@ def _distance(ax: Any, rates: xr.Dataset, name: str) -> None:
     ax.errorbar(
         n[use], value[use], bars(value[use], error[use]), color=BLUE, marker="o", linestyle="none", elinewidth=0.7
     )
-    log_axes(ax, n)
+    log_axes([ax], n)

@@ -95,5 +95,5 @@ def _report(study: Study, formats: Sequence[str]) -> str:
     for number, (name, caption) in enumerate(CAPTIONS.items(), start=1):
         picture = f"![{name}]({name}.{formats[0]})\n\n" if formats else ""
         parts.append(f"{picture}**Figure {number}.** {caption}")
-    parts += [f"Not run: width {width}, {reason}." for width, reason in study.skipped]
+    parts += [f"Left out: n = {width}: {reason}." for width, reason in study.skipped]
     return "\n\n".join(parts) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ GROUPS = {
 SYMBOLS = {"sp": "SP", "ntp": "NTP", "ip": "IP", "mup": r"$\mu$P"}
 SIZES = {"size_h": "size of $h^l_T$", "change_h": "size of $h^l_T-h^l_0$"}
 COLUMNS = 3
-REACH = 10**4.2  # between the ends of the coordinate check's axes
+REACH = 1e4  # between the ends of the coordinate check's axes
 FAINT = 0.45  # opacity of a bias that is not resolved
 
 
@@ -47,7 +48,7 @@ def rates_figure(study: Study, figure: Any = None) -> Any:
             shown = {label: palette[l] for l, label in members.items() if l in palette}
             keys = [_errors(ax, rates.sel(quantity=label), colour) for label, colour in shown.items()]
             _guides(ax, rates["width"].values)
-            log_axes(ax, rates["width"].values)
+            log_axes([ax], rates["width"].values)
             finish(ax, "", "width $n$", "relative error")
             size = STYLE["legend.fontsize"]
             ax.legend(*zip(*keys, strict=True), loc="lower left", bbox_to_anchor=(0.0, 1.0), **LEGEND)
@@ -76,7 +77,7 @@ def coordinate_figure(study: Study, figure: Any = None) -> Any:
                 _coordinates(ax, check.sel(parametrization=name), quantity, palette)
                 title = f"{TITLES.get(name, name)} ({SYMBOLS.get(name, name)})" if quantity == "size_h" else ""
                 finish(ax, title, "width $n$", SIZES[quantity])
-            _share(line)
+            log_axes(line, check["width"].values, REACH)
         for ax in axes.flat:
             ax.label_outer()
         keys = [line_key(colour, f"$l={l}$", marker="o") for l, colour in palette.items()]
@@ -85,37 +86,37 @@ def coordinate_figure(study: Study, figure: Any = None) -> Any:
     return figure
 
 
-def log_axes(ax: Any, widths: Array) -> None:
-    """Make both axes logarithmic, around the lines drawn (bars may leave the picture), with two decades marked each."""
-    ax.set_xscale("log")
-    ax.set_yscale("log", nonpositive="clip")
-    ax.set_xlim(decades(widths.min() / 1.5, widths.max() * 1.5))
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines] or [np.empty(0)])
+def log_axes(axes: Sequence[Any], widths: Array, reach: float = np.inf) -> None:
+    """Make axes logarithmic, with one scale around the lines drawn (bars may leave it) whose ends are `reach` apart."""
+    lines = [np.asarray(line.get_ydata(), dtype=float) for ax in axes for line in ax.lines]
+    values = np.concatenate([*lines, np.empty(0)])
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (values.min(), values.max()) if values.size else (1.0, 1.0)  # nothing to show: any scale
-    ax.set_ylim(decades(low / 1.6, high * 1.6))
+    margin = 1.5 if len(widths) > 1 else 2.0
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_yscale("log", nonpositive="clip")
+        ax.set_xlim(widths.min() / margin, widths.max() * margin)
+        ax.set_ylim(max(low, high / reach) / 1.6, high * 1.6)
+        log_ticks(ax.xaxis)
+        log_ticks(ax.yaxis)
+
+
+def log_ticks(axis: Any) -> None:
+    """Mark 1, 2 and 5 times powers of ten on an axis that shows fewer than two of these."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    if np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def bars(value: Array, error: Array) -> Array:
     """Lengths (2, n) of bars from `value` to value exp(+-2 error / value): +- 2 s.e. of the logarithm."""
     factor = np.exp(np.minimum(2 * error / value, 20.0))  # longer ones leave every picture
     return np.stack([value - value / factor, value * factor - value])
-
-
-def decades(low: float, high: float) -> tuple[float, float]:
-    """The interval with the nearest powers of ten added until it holds two, so that its scale can be read."""
-    while np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
-        below, above = 10.0 ** np.floor(np.log10(low) - 1e-9), 10.0 ** np.ceil(np.log10(high) + 1e-9)
-        low, high = (below / 1.05, high) if low / below < above / high else (low, above * 1.05)
-    return low, high
-
-
-def _share(axes: Any) -> None:
-    """Give a row of axes one scale of y, of at most `REACH`: what falls for ever leaves the picture."""
-    limits = [ax.get_ylim() for ax in axes]
-    high = max(high for _, high in limits)
-    for ax in axes:
-        ax.set_ylim(max(min(low for low, _ in limits), high / REACH), high)
 
 
 def _groups(rates: xr.Dataset) -> dict[str, dict[int | None, str]]:
@@ -210,7 +211,6 @@ def _coordinates(ax: Any, check: xr.Dataset, quantity: str, palette: dict[int, A
     if words := _vanishing(exact):
         blank = line_key(GREY, words, linestyle="none")
         ax.legend(*zip(blank, strict=True), loc="best", handlelength=0, labelcolor=GREY, borderpad=0.1)
-    log_axes(ax, n)
 
 
 def _vanishing(exact: xr.DataArray) -> str:
