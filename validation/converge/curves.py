@@ -173,7 +173,7 @@ def _distance(ax: Any, rates: xr.Dataset, name: str) -> None:
     """Draw one distance of one layer against width, and what independent entries would show."""
     n, value, error = rates["width"].values, rates[name].values, rates[f"{name}_se"].values
     use = np.isfinite(value) & (value > 0)
-    ax.plot(n, rates[f"{name}_iid"], color=GREY, linestyle="--")
+    ax.plot(n, rates[f"{name}_iid"], color=GREY, linestyle="--", marker="_" if len(n) == 1 else "")
     ax.errorbar(
         n[use], value[use], bars(value[use], error[use]), color=BLUE, marker="o", linestyle="none", elinewidth=0.7
     )
