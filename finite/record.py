@@ -26,6 +26,15 @@ MEANS = ("mean_h", "mean_x")
 CHANGES = ("feature_change_h", "feature_change_x")
 SNAPSHOTS = ("Z_h", "Z_x", "Z_dh")
 QUANTITIES = (*ALWAYS, *KERNELS, *JOINT, *MEANS, *CHANGES, "f_probe", *SNAPSHOTS)
+LABELS = {
+    "kernel_h": "(1/n) h.h'", "kernel_x": "(1/n) x.x'", "kernel_dh": "(1/n) dh.dh'",
+    "kernel_h0": "(1/n) h_0.h_t'", "kernel_x0": "(1/n) x_0.x_t'",
+    "mean_h": "mean of h over neurons", "mean_x": "mean of x over neurons",
+    "feature_change_h": "sqrt(sum |h_t - h_0|^2 / sum |h_0|^2)",
+    "feature_change_x": "sqrt(sum |x_t - x_0|^2 / sum |x_0|^2)",
+    "Z_h": "neurons of h", "Z_x": "neurons of x", "Z_dh": "neurons of dh",
+    "diverged_at": "first step at which the network had diverged, -1 if it never did",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,40 +91,39 @@ class Record:
         self.arrays = {name: np.full((len(replicas), *shape), np.nan) for name, shape in kept.items()}
         self.diverged_at = np.full(len(replicas), -1, dtype=np.int64)
         self.undefined: set[str] = set()  # ratios that met a zero denominator
+        self._steps = dict.fromkeys(self.arrays, schedule.record) | dict.fromkeys(JOINT, schedule.joint)
+        self._steps |= dict.fromkeys(SNAPSHOTS, schedule.snapshot) | {"f_probe": schedule.probe}
+        self._row = {steps: {step: t for t, step in enumerate(steps)} for steps in self._steps.values()}
         self._initial: Fields | None = None
+
+    def row(self, name: str, step: int) -> int | None:
+        """The row of a variable that waits for `step`; None where it is not kept."""
+        return self._row[self._steps[name]].get(step) if name in self.arrays else None
 
     def needs_dh(self, step: int) -> bool:
         """Whether df/dh of all samples is recorded at `step`."""
-        recorded = "kernel_dh" in self.arrays and step in self.schedule.record
-        return recorded or ("Z_dh" in self.arrays and step in self.schedule.snapshot)
-
-    def needs_probes(self, step: int) -> bool:
-        return "f_probe" in self.arrays and step in self.schedule.probe
+        return self.row("kernel_dh", step) is not None or self.row("Z_dh", step) is not None
 
     def observe(self, rows: slice, step: int, f: Tensor, fields: Fields) -> None:
         """Keep what is wanted of the networks `rows` at `step`: f (B, m) and the fields at all samples."""
-        plan = self.schedule
         if step == 0:
             self._initial = fields
-        if step in plan.record:
-            t = plan.record.index(step)
-            self.arrays["f"][rows, t] = f.numpy()
-            self._each(KERNELS, rows, t, fields, self._kernel)
-            self._each(MEANS, rows, t, fields, self._mean)
-            self._each(CHANGES, rows, t, fields, self._change)
-        if step in plan.joint:
-            self._each(JOINT, rows, plan.joint.index(step), fields, self._joint_kernel)
-        if step in plan.snapshot:
-            self._each(SNAPSHOTS, rows, plan.snapshot.index(step), fields, self._snapshot)
+        self.observe_outputs("f", rows, step, f)
+        self._observe(KERNELS, rows, step, fields, self._kernel)
+        self._observe(MEANS, rows, step, fields, self._mean)
+        self._observe(CHANGES, rows, step, fields, self._change)
+        self._observe(JOINT, rows, step, fields, self._joint_kernel)
+        self._observe(SNAPSHOTS, rows, step, fields, self._snapshot)
 
-    def observe_probes(self, rows: slice, step: int, f: Tensor) -> None:
-        """Keep the outputs f (B, p) at the probes."""
-        self.arrays["f_probe"][rows, self.schedule.probe.index(step)] = f.numpy()
+    def observe_outputs(self, name: str, rows: slice, step: int, f: Tensor) -> None:
+        """Keep `f` (B, m) or `f_probe` (B, p)."""
+        if (t := self.row(name, step)) is not None:
+            self.arrays[name][rows, t] = f.numpy()
 
-    def _each(self, names: Sequence[str], rows: slice, t: int, fields: Fields, measure: Measure) -> None:
-        """Put measure(name, l, z) of every layer l into row t of the variables `names` that are kept."""
+    def _observe(self, names: Sequence[str], rows: slice, step: int, fields: Fields, measure: Measure) -> None:
+        """Put measure(name, l, z) of every layer l where the variables `names` are kept at `step`."""
         for name in names:
-            if name in self.arrays:
+            if (t := self.row(name, step)) is not None:
                 z = fields.of(name)
                 for l in range(1, self.depth + 1):
                     self.arrays[name][rows, t, l - 1] = measure(name, l, z[l].double()).numpy()
@@ -152,22 +160,22 @@ class Record:
         gaps = np.where(np.isfinite(f), 0.0, np.nan)
         scale = 1.0 / m if self.training.reduction == "mean" else 1.0
         targets = np.broadcast_to(y, f.shape)
-        self.arrays["chi"] = scale * self.training.criterion.derivative(known, targets) + gaps
-        self.arrays["loss"] = scale * (self.training.criterion.value(known, targets) + gaps).sum(axis=-1)
+        with np.errstate(all="ignore"):  # outputs may be as large as DIVERGED
+            self.arrays["chi"] = scale * self.training.criterion.derivative(known, targets) + gaps
+            self.arrays["loss"] = scale * (self.training.criterion.value(known, targets) + gaps).sum(axis=-1)
         batch = np.zeros((len(plan.record), m))
         rows = {step: t for t, step in enumerate(plan.record)}
         for step, index in enumerate(self.training.batch_indices(m)):
             if step in rows:
                 batch[rows[step], index] = 1.0
         run = label(self.problem, self.depth, plan, self.arrays, batch).assign_coords(replica=np.array(self.replicas))
-        name = "first step at which the network had diverged, -1 if it never did"
-        run["diverged_at"] = ("replica", self.diverged_at, {"long_name": name})
+        run["diverged_at"] = ("replica", self.diverged_at)
+        for name in LABELS.keys() & run.data_vars.keys():
+            run[name].attrs["long_name"] = LABELS[name]
         return run
 
     def _mask(self) -> None:
         """Put NaN for every value of a network from the step on at which it had diverged."""
-        plan = self.schedule
-        steps = dict.fromkeys(JOINT, plan.joint) | dict.fromkeys(SNAPSHOTS, plan.snapshot) | {"f_probe": plan.probe}
         for replica in np.flatnonzero(self.diverged_at >= 0):
             for name, array in self.arrays.items():
-                array[replica, np.array(steps.get(name, plan.record)) >= self.diverged_at[replica]] = np.nan
+                array[replica, np.array(self._steps[name]) >= self.diverged_at[replica]] = np.nan

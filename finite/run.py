@@ -136,8 +136,8 @@ def _train_block(plan: Plan, rows: slice, record: Record, bar: Bar) -> None:
             _silence(new, [weights, h, {l: x[l] for l in h}, dh, {0: f}])
         if full:
             record.observe(rows, step, f, Fields(h, x, dh))
-        if problem.probes is not None and record.needs_probes(step):
-            record.observe_probes(rows, step, forward(weights, phi, plan.tensor(problem.probes))[2])
+        if problem.probes is not None and record.row("f_probe", step) is not None:
+            record.observe_outputs("f_probe", rows, step, forward(weights, phi, plan.tensor(problem.probes))[2])
         alive = diverged_at < 0
         if bar.active:
             losses = _losses(training, f, problem.targets[samples], alive)
