@@ -90,7 +90,6 @@ class Record:
         kept = shapes(quantities, schedule, depth, problem.samples, probes, width)
         self.arrays = {name: np.full((len(replicas), *shape), np.nan) for name, shape in kept.items()}
         self.diverged_at = np.full(len(replicas), -1, dtype=np.int64)
-        self.undefined: set[str] = set()  # ratios that met a zero denominator
         self._steps = dict.fromkeys(self.arrays, schedule.record) | dict.fromkeys(JOINT, schedule.joint)
         self._steps |= dict.fromkeys(SNAPSHOTS, schedule.snapshot) | {"f_probe": schedule.probe}
         self._row = {steps: {step: t for t, step in enumerate(steps)} for steps in self._steps.values()}
@@ -144,12 +143,15 @@ class Record:
         assert self._initial is not None
         start = self._initial.of(name)[l].double()
         size, size_0 = torch.linalg.vector_norm(z - start, dim=(1, 2)), torch.linalg.vector_norm(start, dim=(1, 2))
-        if (size_0 == 0).any():
-            self.undefined.add(name)
         return torch.where(size_0 > 0, size / size_0, torch.nan)
 
     def _snapshot(self, name: str, l: int, z: Tensor) -> Tensor:
         return z * self.scale if name == "Z_dh" else z
+
+    def undefined(self) -> list[str]:
+        """The ratios that met a zero denominator while their network had not diverged; after `dataset`."""
+        known = np.isfinite(self.arrays["f"][..., :1])
+        return [name for name in CHANGES if name in self.arrays and (np.isnan(self.arrays[name]) & known).any()]
 
     def dataset(self) -> xr.Dataset:
         """Return what was observed, NaN from the step of divergence on, with chi and the loss that follow from f."""

@@ -189,8 +189,8 @@ def _batches_and_last(training: Training, samples: int) -> Iterator[Array]:
 
 def _notices(record: Record) -> list[str]:
     notices = []
-    if record.undefined:
-        notices.append(f"undefined ratios (zero denominators) are NaN in: {', '.join(sorted(record.undefined))}")
+    if undefined := record.undefined():
+        notices.append(f"undefined ratios (zero denominators) are NaN in: {', '.join(undefined)}")
     steps = record.diverged_at[record.diverged_at >= 0]
     if steps.size:
         when = f"at step {steps.min()}" if steps.min() == steps.max() else f"at steps {steps.min()} to {steps.max()}"
