@@ -16,10 +16,10 @@ import pytest
 
 from tpsim.data import load
 from validation.growth import Times, estimate
-from validation.ip_escape import Result, Study, claims, escape_time
+from validation.ip_escape import Result, Study, claims, escape_time, networks, studies
 from validation.ip_escape.__main__ import main
 from validation.ip_escape.claims import sigmoid
-from validation.ip_escape.networks import measured_rates
+from validation.ip_escape.networks import matrix_free_loss, measured_rates
 
 Array = np.ndarray
 SEEDS = {128: 24, 256: 16, 512: 16, 1024: 8, 4096: 4, 16384: 2}
@@ -127,6 +127,15 @@ def test_every_statement_can_fail() -> None:
     wrong = result()
     other = Result(replace(wrong.study, law="power", power=0.5), wrong.dense, wrong.matrix_free, wrong.rate, 0.0)
     assert verdicts(other)[0] == "FAIL"
+
+
+def test_the_tolerance_does_not_show_in_escape_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the same networks at a tolerance of 1e-10, which is exact; less than .1 of some 32 steps."""
+    (study,), problem = studies(quick=True), load("digits")
+    coarse = [escape_time(matrix_free_loss(study, problem, 256, seed)) for seed in range(3)]
+    monkeypatch.setattr(networks, "TOLERANCE", 1e-10)
+    exact = [escape_time(matrix_free_loss(study, problem, 256, seed)) for seed in range(3)]
+    np.testing.assert_allclose(coarse, exact, rtol=0, atol=0.1)
 
 
 def test_sigmoid_moves_unless_classes_are_balanced() -> None:

@@ -20,8 +20,8 @@ from small to large does not depend on n and is part of a. At L = 2 nothing smal
 bounded; from L = 4 on the rate is itself a product of small amplitudes, and t_escape ~ n^((L-3)/2).
 
 The escape time is where the training loss falls below half of its initial value, log-linear between two steps. Widths
-up to a few hundred are dense networks, the others have the same law without their matrices (`noise="width"`; with
-tolerance 1e-3 their escape times are those with 1e-4 to .1 steps). Both are compared at one width.
+up to a few hundred are dense networks, the others have the same law without their matrices (`noise="width"`); both are
+compared at one width.
 
 Source: none; what it says of Chen et al. 2025, Table 1: IP's tick for feature learning is about finite widths.
 """

@@ -79,13 +79,13 @@ def depths(ax: Any, results: list[Result]) -> None:
     """t_escape against n for each depth, with the laws that are expected."""
     for result in sorted(results, key=lambda r: r.study.depth):
         marker, colour = MARKERS[result.study.depth]
-        n = np.array(list(result.times))
-        mean = np.array([t.mean() for t in result.times.values()])
+        times = {n: t for n, t in result.times.items() if np.isfinite(t).all()}
+        n, mean = np.array(list(times)), np.array([t.mean() for t in times.values()])
         law = {2: "bounded", 3: r"$\propto \log n$", 4: r"$\propto n^{1/2}$"}[result.study.depth]
         ax.plot(n, mean, marker=marker, color=colour, linestyle="none", label=f"L = {result.study.depth}: {law}")
         fine = np.geomspace(n[0], n[-1])
         x, at = {2: (1.0 / n, 1.0 / fine), 3: (np.log(n), np.log(fine)), 4: (n**0.5, fine**0.5)}[result.study.depth]
-        weights = np.sqrt(n * np.array([len(t) for t in result.times.values()])) / mean
+        weights = np.sqrt(n * np.array([len(t) for t in times.values()])) / mean
         ax.plot(fine, np.polyval(np.polyfit(x, mean, 1, w=weights), at), color=colour, linewidth=0.8)
     ax.set(xscale="log", yscale="log")
     finish(ax, r"Other depths ($\eta = 1$)", "width $n$", TIME, legend(ax))
