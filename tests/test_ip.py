@@ -154,10 +154,9 @@ def test_three_layers_never_move_where_phi_of_zero_is_zero(activation: str, dept
 
 @pytest.mark.filterwarnings("ignore:undefined")
 def test_sigmoid_moves_only_where_error_signals_do_not_cancel() -> None:
-    """L = 3, phi(0) = 1/2: f_1 = s_4^2 phi(0)^2 (...) sum_i chi_i, which balanced classes make zero for ever.
+    """L = 3, phi(0) = 1/2: while h^2 = h^3 = 0 every update has the factor sum_i chi_i, zero for balanced classes.
 
-    With all inputs alike at layer 3, x^3 = phi(0): f_1(xi) = -eta_4 phi(0)^2 sum chi - eta_3 s_4^2 (phi(0) phi'(0))^2
-    sum chi (the second to first order in the rate). Rounding: 1e-12.
+    Otherwise f_1 = -(eta_4 phi(0)^2 + eta_3 (s_4 phi(0) phi'(0))^2) sum_i chi_i to first order in the rate, at all xi.
     """
     network, rate = Network(3, "sigmoid", 1.2), 1e-4
     training = Training(20, rate, reduction="mean")
