@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer pairs and widths")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    pairs, work = (3, 1e8) if quick else (9, 1e9)
+    pairs, work = (3, 1e8) if quick else (7, 4e8)
     print("us per network and step")
     print(f"dtype     phi    width  networks    m     by hand    autograd  ratio (smallest .. largest of {pairs})")
     sizes = [(64, 1, 4), (64, 32, 4), (256, 4, 4), (1024, 1, 4), (1024, 1, 10)] + ([] if quick else [(2048, 1, 10)])
