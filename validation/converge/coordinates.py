@@ -72,7 +72,11 @@ def coordinates(networks: Mapping[str, Mapping[int, xr.Dataset]], limits: Mappin
     return found
 
 
-def _mean_and_error(values: Array) -> tuple[Array | float, Array | float]:
-    if len(values) < 2:
-        return (values[0] if len(values) else np.nan), np.nan
-    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+def _mean_and_error(values: Array) -> Array:
+    """(2, layer) from (replica, layer); NaN for what so few replicas do not give."""
+    found = np.full((2, values.shape[1]), np.nan)
+    if len(values):
+        found[0] = values.mean(axis=0)
+    if len(values) > 1:
+        found[1] = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return found

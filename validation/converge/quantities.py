@@ -47,4 +47,5 @@ def healthy(run: xr.Dataset) -> xr.Dataset:
 
 
 def _rows(values: xr.DataArray) -> Array:
-    return values.transpose("replica", ...).values.reshape(values.sizes["replica"], -1).astype(float)
+    found = values.transpose("replica", ...).values
+    return found.reshape(len(found), int(np.prod(found.shape[1:]))).astype(float)

@@ -98,13 +98,12 @@ def _agreement(found: xr.Dataset) -> str:
     for n in found["width"].values:
         one = found.sel(width=n)
         least = int(np.nanargmin(one["p"].values))
-        ratio, error = one["spread_ratio"].values, one["spread_ratio_se"].values
-        worst = one.isel(quantity=int(np.nanargmax(np.abs(np.log(ratio)) * ratio / error)))
+        ratio = one["spread_ratio"]
         lines += [
-            f"    n = {n:<6} means: the smallest p of {count} is {float(one['p'][least]):.2g}, of "
-            f"{found['quantity'].values[least]}",
-            f"    {'':10} spreads: the ratio of f is {_ratio(one.sel(quantity='f'))}, the worst {_ratio(worst)}, of "
-            f"{worst['quantity'].item()}",
+            f"    n = {n:<6} means: the smallest p of {count} is {float(one['p'][least]):.2g} "
+            f"({found['quantity'].values[least]})",
+            f"    {'':10} spreads: ratio {_ratio(one.sel(quantity='f'))} for f, {float(ratio.min()):.2f} to "
+            f"{float(ratio.max()):.2f} for all",
         ]
     return "\n".join(lines)
 

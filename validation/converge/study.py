@@ -104,7 +104,10 @@ def study(
     Cost: that of the networks. Dense ones: seeds (6 m T + 10)(L-1) n^2 flops; the others O(m^2 T^2 n).
     """
     counts = _seeds(seeds, sorted({*widths, *matrix_free}))
-    _check(tolerance, minutes, dtype, coordinate_seeds, fit_from)
+    _check(tolerance, minutes, dtype)
+    positive_int("replicas", replicas, 3)
+    for name, value in (("coordinate_seeds", coordinate_seeds), ("fit_from", fit_from), ("workers", workers)):
+        positive_int(name, value)
     problem = replace(problem, probes=None, probe_targets=None)
     every = max(positive_int("record_every", record_every), training.steps // RECORDS)
     if limit is None:
@@ -113,6 +116,7 @@ def study(
             joint_every=max(training.steps, 1), snapshots=sorted({0, training.steps}),
             workers=min(workers, replicas), progress=progress, **(simulation or {}),
         )  # fmt: skip
+    _check_limit(limit, problem, network, training, every)
     limits = {name: limit_sizes(problem, network, training, name, limit.sizes["replica"], seed) for name in OTHERS}
     reference = _particles(limit)
     block = Block(
@@ -172,6 +176,8 @@ def _seeds(seeds: Seeds, widths: Sequence[int]) -> dict[int, int]:
     table = dict(seeds) if isinstance(seeds, Mapping) else {0: seeds}
     for value in table.values():
         positive_int("seeds", value, 3)
+    if not widths:
+        raise InputError("widths", widths, "at least one width, dense or matrix-free")
     for n in widths:
         positive_int("widths", n, 2)
         if not any(first <= n for first in table):
@@ -179,11 +185,20 @@ def _seeds(seeds: Seeds, widths: Sequence[int]) -> dict[int, int]:
     return {n: table[max(first for first in table if first <= n)] for n in widths}
 
 
-def _check(tolerance: float, minutes: float, dtype: str, coordinate_seeds: int, fit_from: int) -> None:
+def _check(tolerance: float, minutes: float, dtype: str) -> None:
     for name, value in (("tolerance", tolerance), ("minutes", minutes)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise InputError(name, value, "a number > 0")
     if dtype not in ("float32", "float64"):
         raise InputError("dtype", dtype, '"float32" or "float64"')
-    positive_int("coordinate_seeds", coordinate_seeds)
-    positive_int("fit_from", fit_from)
+
+
+def _check_limit(limit: xr.Dataset, problem: Problem, network: Network, training: Training, every: int) -> None:
+    """Refuse a run that recorded other steps, samples or layers than the networks will."""
+    steps, T = [*range(0, training.steps, every), training.steps], training.steps
+    if (
+        limit.sizes["replica"] < 3 or limit.sizes["sample"] != problem.samples or limit.sizes["layer"] != network.depth
+        or limit["step"].values.tolist() != steps or "Z_h" not in limit or limit["snapshot_step"].values[-1] != T
+    ):  # fmt: skip
+        allowed = f"a run of at least 3 replicas on this data, with record_every={every} and snapshots=(0, {T})"
+        raise InputError("limit", "<xarray.Dataset>", allowed)
