@@ -35,7 +35,7 @@ PROBLEM, NETWORK = problem_of(3, probes=2), Network(2, "tanh", 1.2)
 TRAINING = Training(4, 0.5, reduction="mean")
 SIZES = dict(
     widths=(16, 32, 64), matrix_free=(32, 128, 256), seeds={0: 64, 64: 48, 128: 24}, particles=2048, replicas=6,
-    coordinate_seeds=6, seed=3, progress=False,
+    coordinate_seeds=6, fit_from=16, seed=3, progress=False,
 )  # fmt: skip
 LIGHT = ("f", "loss")
 ALPHA = 1e-4  # of a test that looks at every quantity, before the number of them is counted
@@ -169,19 +169,14 @@ def test_networks_of_another_width_do_not_agree(small: Study) -> None:
 
 def test_seeds_do_not_depend_on_the_processes(small: Study) -> None:
     """Oracle: bit-identical results with two processes, and other ones with another seed."""
-    sizes = SIZES | {"widths": (16,), "matrix_free": (32,), "seeds": 12, "coordinate_seeds": 2}
-    one, two = (study(PROBLEM, NETWORK, TRAINING, **sizes, workers=w, limit=_again(small)) for w in (1, 2))
-    for n in (16, 32):
-        assert_identical(one.networks[n], two.networks[n])
+    sizes = SIZES | {"widths": (16,), "matrix_free": (32,), "seeds": 12, "coordinate_seeds": 2, "limit": small.limit}
+    one, two = (study(PROBLEM, NETWORK, TRAINING, **sizes, workers=workers) for workers in (1, 2))
+    for n, networks in one.networks.items():
+        assert_identical(networks, two.networks[n])
     assert_identical(one.rates, two.rates)
     assert_identical(one.coordinate, two.coordinate)
-    other = study(PROBLEM, NETWORK, TRAINING, **sizes | {"seed": 4, "widths": ()}, limit=_again(small))
+    other = study(PROBLEM, NETWORK, TRAINING, **sizes | {"seed": 4, "widths": ()})
     assert (other.networks[32]["f"] != one.networks[32]["f"]).all()
-
-
-def _again(small: Study) -> xr.Dataset:
-    """The limit of the study; its snapshots are thinner than those of a run, and good enough."""
-    return small.limit
 
 
 # The coordinate check

@@ -17,38 +17,41 @@ OTHERS = ("sp", "ntp", "ip")  # than the one that is studied
 PARTICLES = 4096  # of their limits: sizes need no more
 
 
-def sizes(run: xr.Dataset) -> xr.Dataset:
-    """Return size_h, size_x, change_h, change_x (replica, layer) of a run at its last step.
+def sizes(runs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return size_h, size_x, change_h, change_x (replica, layer) at the last step, from the kernels (replica, ...).
 
-    Root mean squares over samples and entries of Z_T, and of Z_T - Z_0 by |Z_T|^2 + |Z_0|^2 - 2 Z_0 . Z_T from the
-    kernels: down to 1e-7 of the size, the rounding of that.
+    Root mean squares over samples and entries of Z_T, and of Z_T - Z_0 by |Z_T|^2 + |Z_0|^2 - 2 Z_0 . Z_T: down to 1e-7
+    of the size, the rounding of that.
     """
-    found = xr.Dataset(coords={"layer": run["layer"]})
+    found: dict[str, Array] = {}
     for field in "hx":
-        squares = np.einsum("rslii->rsli", run[f"kernel_{field}"].values[:, [0, -1]]).mean(axis=-1)
-        crossed = np.einsum("rlii->rli", run[f"kernel_{field}0"].values[:, -1]).mean(axis=-1)
+        squares = np.einsum("rslii->rsli", runs[f"kernel_{field}"][:, [0, -1]]).mean(axis=-1)
+        crossed = np.einsum("rlii->rli", runs[f"kernel_{field}0"][:, -1]).mean(axis=-1)
         moved = np.maximum(squares[:, 0] + squares[:, 1] - 2 * crossed, 0.0)
-        dims = ("replica", "layer")
-        found[f"size_{field}"], found[f"change_{field}"] = (dims, np.sqrt(squares[:, 1])), (dims, np.sqrt(moved))
+        found |= {f"size_{field}": np.sqrt(squares[:, 1]), f"change_{field}": np.sqrt(moved)}
     return found
 
 
-def limit_sizes(
+def limit_sizes(run: xr.Dataset) -> dict[str, Array]:
+    """Return `sizes` of an infinite-width limit."""
+    return sizes({name: run[name].values for name in ("kernel_h", "kernel_x", "kernel_h0", "kernel_x0")})
+
+
+def simulate_limit(
     problem: Problem, network: Network, training: Training, parametrization: str, replicas: int, seed: int
 ) -> xr.Dataset:
-    """Return `sizes` of the infinite-width limit of a parametrization."""
+    """Simulate the limit of a parametrization, as far as the coordinate check needs it."""
     last = max(training.steps, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # ratios to features that are zero
-        run = simulate(
+        return simulate(
             problem, network, training, PARTICLES, replicas, seed=seed, limit=parametrization, record_every=last,
             joint_every=last, progress=False, threads=1,
         )  # fmt: skip
-    return sizes(run)
 
 
 def coordinates(networks: Mapping[str, Mapping[int, xr.Dataset]], limits: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Compare sizes of networks, {parametrization: {width: `sizes`}}, with those of the limits, {parametrization: ...}.
+    """Compare sizes of networks, {parametrization: {width: ...}}, with those of the limits, {parametrization: ...}.
 
     Returns
     -------
@@ -61,14 +64,14 @@ def coordinates(networks: Mapping[str, Mapping[int, xr.Dataset]], limits: Mappin
     layers = limits[names[0]]["layer"].values
     found = xr.Dataset(coords={"parametrization": names, "width": widths, "layer": layers})
     dims = ("parametrization", "width", "layer")
+    exact = {name: limit_sizes(limits[name]) for name in names}
     for size in SIZES:
         table = np.full((2, len(names), len(widths), len(layers)), np.nan)
         for p, name in enumerate(names):
             for n, run in networks[name].items():
                 table[:, p, widths.index(n)] = _mean_and_error(run[size].dropna("replica").values)
         found[size], found[f"{size}_se"] = (dims, table[0]), (dims, table[1])
-        exact = np.array([limits[name][size].mean("replica").values for name in names])
-        found[f"limit_{size}"] = ((dims[0], dims[2]), exact)
+        found[f"limit_{size}"] = ((dims[0], dims[2]), [exact[name][size].mean(axis=0) for name in names])
     return found
 
 

@@ -51,7 +51,7 @@ class Crew:
         start = time.perf_counter()
         self._bar.set_description(f"n = {n}", refresh=True)
         try:
-            workers = self._fitting([piece for _, piece in pieces])
+            workers = self._fitting(blocks)
             if reason := self._too_long(work * self._rate.get(dense, 0.0)):
                 raise ResourceError(reason)
             found = self._run([piece for _, piece in pieces], workers)
@@ -65,9 +65,9 @@ class Crew:
         return [_join(block, [run for (j, _), run in zip(pieces, found, strict=True) if j == k])
                 for k, block in enumerate(blocks)]  # fmt: skip
 
-    def _fitting(self, pieces: Sequence[Block]) -> int:
-        """Processes for which there is room."""
-        needed, free = max(bytes_of(piece) for piece in pieces), available_bytes()
+    def _fitting(self, blocks: Sequence[Block]) -> int:
+        """Processes for which there is room; the first piece of a block is the largest."""
+        needed, free = max(bytes_of(block.pieces()[0]) for block in blocks), available_bytes()
         if needed > free:
             raise ResourceError(f"needs {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free")
         return min(self.workers, free // needed)

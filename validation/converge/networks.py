@@ -12,20 +12,30 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from tpsim import Diverged, Network, Notice, Problem, Training
+from tpsim import Network, Notice, Problem, Training
 from tpsim import plan as memory
-from tpsim.run import execute
+from tpsim.run import _run_quietly
 from tpsim.task import Task, prepare
 from validation.rates import distances
 
 from .coordinates import sizes
-from .quantities import smallest
+from .quantities import smallest_eigenvalues
 
 Array = np.ndarray
+Runs = dict[str, Array]  # name -> (replica, ...)
 
 BLOCKS = 8  # of the networks of one width: what processes share
 MEASURED = 32  # networks of a width whose entries are compared with the particles
 SERIES = ("f", "loss", "kernel_h", "kernel_x", "feature_change_h", "feature_change_x")
+_STEP, _LAST = ("replica", "step"), ("replica", "layer")
+DIMENSIONS = {
+    "f": (*_STEP, "sample"), "loss": _STEP,
+    "kernel_h": (*_STEP, "layer", "sample", "sample2"), "kernel_x": (*_STEP, "layer", "sample", "sample2"),
+    "feature_change_h": (*_STEP, "layer"), "feature_change_x": (*_STEP, "layer"),
+    "smallest_eigenvalue_h": (*_STEP, "layer"), "smallest_eigenvalue_x": (*_STEP, "layer"),
+    "size_h": _LAST, "size_x": _LAST, "change_h": _LAST, "change_x": _LAST,
+    "w1": (*_LAST, "sample"), "ks": (*_LAST, "sample"), "h": (*_LAST, "sample", "entry"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,14 +88,21 @@ def run(block: Block) -> xr.Dataset:
         sample), NaN from replica 32 on; with entries h (replica, layer, sample, entry). All NaN for a network that
         diverged. Kernels are in single precision, after everything that follows from them.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)  # of the data: the limit gives them; of divergence: it is counted
-        runs = [_dense(block)] if block.dense else [_without_matrices(block, k) for k in block.replicas]
-    found = xr.concat([_reduce(block, one) for one in runs], "replica", combine_attrs="drop")
-    found = found.assign_coords(replica=np.array(block.replicas))
+    runs = _dense(block) if block.dense else _without_matrices(block)
+    healthy = np.isfinite(runs["f"]).all(axis=(1, 2))
+    found = {name: runs[name] for name in SERIES} | sizes(runs)
+    for field in "hx":
+        found[f"smallest_eigenvalue_{field}"] = smallest_eigenvalues(runs[f"kernel_{field}"])
+        found[f"kernel_{field}"] = runs[f"kernel_{field}"].astype(np.float32)
     if block.reference is not None:
-        found["w1"], found["ks"] = _distances(np.concatenate([one["Z_h"].values[:, 0] for one in runs]), block)
-    return found.where(found["f"].notnull().all(("step", "sample")))
+        found["w1"], found["ks"] = _distances(runs["Z_h"][:, 0], block)
+    if block.entries:  # neurons are exchangeable: the first ones stand for all
+        found["h"] = runs["Z_h"][:, 0, ..., : block.entries].astype(np.float32)
+    for values in found.values():
+        values[~healthy] = np.nan
+    steps = np.unique([*range(0, block.training.steps, block.record_every), block.training.steps])
+    coordinates = {"replica": np.array(block.replicas), "step": steps, "layer": np.arange(1, block.network.depth + 1)}
+    return xr.Dataset({name: (DIMENSIONS[name], values) for name, values in found.items()}, coordinates)
 
 
 def bytes_of(block: Block) -> int:
@@ -100,12 +117,12 @@ def bytes_of(block: Block) -> int:
         from finite import plan
 
         return sum(plan.memory_bytes(plan.prepare(**_arguments(block), batch_seeds=None, probe_every=None)))
-    task = _task(block, 0)
+    task = _task(block)
     rank = task.problem.samples + sum(batch.size for batch in task.batches())  # nothing saturates at this tolerance
     return memory.memory_bytes(task, min(rank, block.width))
 
 
-def _dense(block: Block) -> xr.Dataset:
+def _dense(block: Block) -> Runs:
     import torch  # where there are no dense networks, nothing needs it
 
     import finite
@@ -113,40 +130,43 @@ def _dense(block: Block) -> xr.Dataset:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return finite.train(**_arguments(block), progress=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)  # of the data: the limit gives them; of divergence: it is counted
+            networks = finite.train(**_arguments(block), progress=False)
     finally:
         torch.set_num_threads(threads)
+    return {str(name): values.values for name, values in networks.items()}
 
 
 def _arguments(block: Block) -> dict[str, Any]:
     return {
         "problem": block.problem, "network": block.network, "training": block.training, "width": block.width,
         "parametrization": block.parametrization, "seeds": len(block.replicas), "dtype": block.dtype,
-        "seed": _seed(block, block.replicas[0]), "quantities": (*SERIES, "kernel_h0", "kernel_x0", "Z_h"),
+        "seed": _seed(block), "quantities": (*SERIES, "kernel_h0", "kernel_x0", "Z_h"),
         "record_every": block.record_every, "joint_every": _last(block), "snapshots": _snapshots(block),
     }  # fmt: skip
 
 
-def _without_matrices(block: Block, replica: int) -> xr.Dataset:
-    """One network; NaN where it diverges."""
-    try:
-        return execute(_task(block, replica), False)
-    except Diverged:
-        still = replace(block, training=replace(block.training, learning_rate=0.0))  # of the same shapes
-        return execute(_task(still, replica), False) * np.nan
+def _without_matrices(block: Block) -> Runs:
+    task = _task(block)
+    runs = [_run_quietly(task, replica, lambda step, loss: None) for replica in range(task.replicas)]
+    for one in runs:
+        if one.stopped:
+            one.arrays["f"][:] = np.nan
+    return {name: np.stack([one.arrays[name] for one in runs]) for name in runs[0].arrays}
 
 
-def _task(block: Block, replica: int) -> Task:
+def _task(block: Block) -> Task:
     return prepare(
-        block.problem, block.network, block.training, particles=block.width, replicas=1, noise="width", sobol=None,
-        tolerance=None, seed=_seed(block, replica), record_every=block.record_every, workers=1, probe_every=None,
-        joint_every=_last(block), snapshots=_snapshots(block), parts=False, max_rank=None, threads=1,
+        block.problem, block.network, block.training, particles=block.width, replicas=len(block.replicas),
+        noise="width", sobol=None, tolerance=None, seed=_seed(block), record_every=block.record_every, workers=1,
+        probe_every=None, joint_every=_last(block), snapshots=_snapshots(block), parts=False, max_rank=None, threads=1,
         limit=block.parametrization,
     )  # fmt: skip
 
 
-def _seed(block: Block, replica: int) -> int:
-    keys = [block.seed, block.width, replica, int(block.dense)]
+def _seed(block: Block) -> int:
+    keys = [block.seed, block.width, block.replicas[0], int(block.dense)]
     return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -158,23 +178,11 @@ def _snapshots(block: Block) -> tuple[int, ...]:
     return (block.training.steps,) if block.reference is not None or block.entries else ()
 
 
-def _reduce(block: Block, one: xr.Dataset) -> xr.Dataset:
-    """What the study needs of a run of either kind; neurons are exchangeable, so that the first ones stand for all."""
-    found = xr.merge([one[list(SERIES)].drop_attrs(), sizes(one)])
-    for field in "hx":
-        found[f"smallest_eigenvalue_{field}"] = smallest(one, field)
-        found[f"kernel_{field}"] = found[f"kernel_{field}"].astype(np.float32)
-    if block.entries:
-        kept = one["Z_h"].values[:, 0, ..., : block.entries].astype(np.float32)
-        found["h"] = (("replica", "layer", "sample", "entry"), kept)
-    return found
-
-
-def _distances(fields: Array, block: Block) -> list[tuple[tuple[str, ...], Array]]:
-    """Wasserstein and Kolmogorov-Smirnov distances of h^l_T(xi_i) to the particles, (replica, layer, sample) each."""
+def _distances(fields: Array, block: Block) -> Array:
+    """(2, replica, layer, sample) Wasserstein and Kolmogorov-Smirnov distances of h^l_T(xi_i) to the particles."""
     assert block.reference is not None
     found = np.full((2, *fields.shape[:3]), np.nan)
     for index in np.ndindex(*fields.shape[:3]):
         if block.replicas[index[0]] < MEASURED and np.isfinite(fields[index]).all():
             found[:, *index] = distances(fields[index], block.reference[index[1:]])
-    return [(("replica", "layer", "sample"), values) for values in found]
+    return found

@@ -18,16 +18,23 @@ def quantities(run: xr.Dataset) -> dict[str, Array]:
     """
     by_layer = {f"kernel_{field}": run[f"kernel_{field}"] for field in "hx"}
     by_layer |= {f"feature change {field}": run[f"feature_change_{field}"] for field in "hx"}
-    by_layer |= {f"smallest eigenvalue {field}": smallest(run, field) for field in "hx"}
+    by_layer |= {f"smallest eigenvalue {field}": _smallest(run, field) for field in "hx"}
     found = {"f": run["f"], "loss": run["loss"]}
     found |= {f"{name}, layer {l}": value.sel(layer=l) for name, value in by_layer.items() for l in run["layer"].values}
     return {name: _rows(values) for name, values in found.items()}
 
 
-def smallest(run: xr.Dataset, field: str) -> xr.DataArray:
-    """Return the smallest eigenvalues of the kernels of h or x, (replica, step, layer): stored, or computed."""
+def _smallest(run: xr.Dataset, field: str) -> xr.DataArray:
+    """The smallest eigenvalues of the kernels of h or x, (replica, step, layer): stored, or computed."""
     name = f"smallest_eigenvalue_{field}"
     return run[name] if name in run else smallest_eigenvalue(run[f"kernel_{field}"])
+
+
+def smallest_eigenvalues(kernels: Array) -> Array:
+    """Return the smallest eigenvalue of every matrix (..., m, m); NaN where it is not finite."""
+    return smallest_eigenvalue(
+        xr.DataArray(kernels, dims=(*map(str, range(kernels.ndim - 2)), "sample", "sample2"))
+    ).values
 
 
 def controls(run: xr.Dataset) -> Array:

@@ -13,7 +13,7 @@ from tpsim import InputError, Network, Problem, ResourceError, Training, simulat
 from tpsim.output import thin
 from tpsim.problem import positive_int
 
-from .coordinates import OTHERS, coordinates, limit_sizes, sizes
+from .coordinates import OTHERS, coordinates, simulate_limit
 from .crew import Crew
 from .measure import agreement, compare, distances_to_limit
 from .networks import Block
@@ -117,7 +117,7 @@ def study(
             workers=min(workers, replicas), progress=progress, **(simulation or {}),
         )  # fmt: skip
     _check_limit(limit, problem, network, training, every)
-    limits = {name: limit_sizes(problem, network, training, name, limit.sizes["replica"], seed) for name in OTHERS}
+    limits = {name: simulate_limit(problem, network, training, name, limit.sizes["replica"], seed) for name in OTHERS}
     reference = _particles(limit)
     block = Block(
         problem, network, training, 0, True, range(0), seed=seed, record_every=every, dtype=dtype, reference=reference
@@ -131,7 +131,7 @@ def study(
     if not trained:
         raise ResourceError("no width fits: " + "; ".join(f"{n}: {reason}" for n, reason in crew.skipped))
     networks = {name: _by_width(trained, name) for name in (*OTHERS, "mup")}
-    sized = coordinates(networks, limits | {"mup": sizes(limit)})
+    sized = coordinates(networks, limits | {"mup": limit})
     found = compare(limit, networks["mup"], tolerance, fit_from)
     found = found.merge(distances_to_limit(networks["mup"], reference, seed))
     both = {n: (trained["mup", n, True], trained["mup", n, False]) for n in networks["mup"]
