@@ -33,7 +33,7 @@ def require(run: xr.Dataset, *names: str) -> None:
         raise InputError("run", "<no dimension replica>", "a run with its replicas; run.isel(replica=[0]) keeps one")
     for name in names:
         if name not in run or run[name].size == 0:
-            source = HOW.get(name, "recorded by simulate")
+            source = HOW.get(name, "recorded by default")
             raise InputError(name, "<missing from the run>", f"a run with {LABELS.get(name, name)} ({source})")
 
 
