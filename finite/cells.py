@@ -10,6 +10,7 @@ networks are the same bytes. What is read is hashed first, and the bytes that we
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import xarray as xr
 
 from tpsim.errors import FileError
@@ -68,20 +70,29 @@ def write(run: xr.Dataset, identity: Identity, path: Path) -> None:
         The folder or the disk does not take it; what was written of it is removed.
     """
     run = run.assign_attrs(cell_format=FORMAT, identity=json.dumps(identity, sort_keys=True))
+    data = netcdf(run)
+    digest = hashlib.sha256(data).hexdigest()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         try:
-            encoding: Any = {name: COMPRESSED for name in run.data_vars if run[name].size > 4096}
-            run.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+            temporary.write_bytes(data)
             checksum_of(path).unlink(missing_ok=True)  # of what is replaced: the cell is unfinished from here on
             _settle(temporary, path)
             temporary.write_text(_line(digest, path), encoding="utf-8")
             _settle(temporary, checksum_of(path))
         finally:
             temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # HDF5 raises the second where the first write fails at closing
-        raise FileError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def netcdf(run: xr.Dataset) -> bytes:
+    """Return the bytes of the netCDF4 file of a dataset: HDF5 itself would crash the process on a full disk."""
+    buffer = io.BytesIO()
+    encoding = {name: COMPRESSED for name in run.data_vars if run[name].size > 4096}
+    with h5netcdf.File(buffer, "w") as file:
+        run.dump_to_store(xr.backends.H5NetCDFStore(file), encoding=encoding)
+    return buffer.getvalue()
 
 
 def _settle(temporary: Path, path: Path) -> None:
@@ -92,9 +103,13 @@ def _settle(temporary: Path, path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    """Force a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what some network file systems say of folders
+            raise
     finally:
         os.close(descriptor)
 

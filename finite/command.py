@@ -26,8 +26,9 @@ from tpsim.describe import duration
 from tpsim.errors import InputError
 from tpsim.job import named, network_and_training, read_data
 from tpsim.plot.style import STYLE
-from tpsim.results import save, versions
+from tpsim.results import versions
 
+from .cells import netcdf
 from .grid import Grid, resolve
 from .picture import draw
 from .sweep import Report, execute
@@ -166,7 +167,7 @@ def write(
     def fill(temporary: Path) -> list[str]:
         whole = run.assign_attrs()
         del whole.attrs["report"]  # of this call; the networks are the same however often they were interrupted
-        save(whole, temporary / "sweep.nc")
+        (temporary / "sweep.nc").write_bytes(netcdf(whole))
         with (temporary / "table.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([HEADER, *rows(run)])
         names = ["sweep.nc", "table.csv", output.SUMMARY, "config.toml"]
