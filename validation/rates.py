@@ -184,16 +184,19 @@ def control_variates(values: Array, controls: Array, expected: Array | float = 0
 def fit_slope(widths: Sequence[int] | Array, values: Array, errors: Array) -> Slope:
     """Return the exponent b of values = a n^b by weighted least squares on logarithms, with its 95% interval.
 
-    Half of the interval is 1.96 times the standard error that follows from the given ones, or, if that is wider, the
-    one that follows from the scatter of the points around the line (Student, points - 2 degrees of freedom): they
-    scatter more where the law is not yet a power law, or where errors from few replicas are off. Points whose value or
-    error is not positive and finite are left out; NaN with fewer than 3 points.
+    Values are taken as square roots of unbiased estimates, as those of `spread` and `bias` are: to first order
+    E log value = log a n^b - (error / value)^2, which is added back. Half of the interval is 1.96 times the standard
+    error that follows from the given ones, or, if that is wider, the one that follows from the scatter of the points
+    around the line (Student, points - 2 degrees of freedom): they scatter more where the law is not yet a power law, or
+    where errors from few replicas are off. Points whose value or error is not positive and finite are left out; NaN
+    with fewer than 3 points.
     """
     n, y, s = (np.asarray(array, dtype=float) for array in (widths, values, errors))
     use = np.isfinite(y) & np.isfinite(s) & (y > 0) & (s > 0)
     if use.sum() < 3:
         return NO_SLOPE
-    x, y, weight = np.log(n[use]), np.log(y[use]), (y[use] / s[use]) ** 2
+    weight = (y[use] / s[use]) ** 2
+    x, y = np.log(n[use]), np.log(y[use]) + 1 / weight
     x = x - np.average(x, weights=weight)
     slope = float(np.sum(weight * x * y) / np.sum(weight * x**2))
     dof, upper = len(x) - 2, (1 + LEVEL) / 2
