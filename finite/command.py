@@ -37,7 +37,8 @@ from .table import HEADER, lines, rows
 FOLDER = "tpsim-sweep"
 CELLS = "cells"  # the folder of the cells in that of the results
 SECTIONS = ("data", "network", "training", "sweep")
-SPEED = 5e9  # operations a second of one core, in float32
+SPEED = 1e10  # operations a second of one core, in float32
+FILE = 0.4  # seconds to write a cell and to read it back
 OK, INTERRUPTED, TERMINATED = 0, 130, 143
 
 
@@ -131,7 +132,7 @@ def announcement(grid: Grid, resolved: config.Config) -> str:
     """Return the plan, and which factor goes where in every parametrization."""
     options, cells = {key: value for key, value in resolved.data.items() if key != "source"}, grid.cells()
     m, d = grid.problem.inputs.shape
-    work = sum(map(grid.work, cells))
+    seconds = sum(grid.work(cell) / SPEED + FILE for cell in cells)
     workers = min(resolved.sweep.workers or joblib.cpu_count(), len(cells))
     networks = len(grid.names) * len(grid.widths) * grid.seeds
     text = [
@@ -142,7 +143,7 @@ def announcement(grid: Grid, resolved: config.Config) -> str:
         f"  {'training':12}{grid.training.steps} steps",
         f"  {'widths':12}{', '.join(map(str, grid.widths))}",
         f"  {'sweep':12}{', '.join(grid.rows)}; {grid.seeds} seeds each: {networks} networks in {len(cells)} cells",
-        f"  {'cost':12}about {duration(work / SPEED / workers)} on {workers} idle cores, less what is there already",
+        f"  {'cost':12}about {duration(seconds / workers)} on {workers} idle cores, less what is there already",
         "",
         f"conventions (n: width, d: input dimension); inputs as they are"
         f"{', for the constants of Appendix A divided by sqrt(d)' if grid.constants else ''}",

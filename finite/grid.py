@@ -30,7 +30,7 @@ from .run import train
 FEATURES = ("feature_change_h", "feature_change_x", "kernel_h", "kernel_x", "kernel_h0", "kernel_x0")
 WHOLE = 50  # steps up to which every step is recorded
 RECORDS = 10  # recorded intervals of a longer run
-CELL_WORK = 2e10  # operations of a cell: seconds, so that the file costs little and a restart loses little
+CELL_WORK = 5e10  # operations of a cell: seconds, so that the file costs little and a restart loses little
 CELL_SEEDS = 128  # at most
 LONGEST = 2000  # characters of a setting that is kept in full; of a longer one the hash
 
@@ -128,7 +128,7 @@ class Grid:
             yield first, min(first + size, self.seeds) - 1
 
     def work(self, cell: Cell) -> float:
-        """Operations of a cell, in float32 on one core some 5e9 a second."""
+        """Operations of a cell, in float32 on one core some 1e10 a second."""
         return cell.seeds * self._work(cell.width)
 
     def _work(self, n: int) -> float:
