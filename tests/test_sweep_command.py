@@ -164,6 +164,12 @@ def test_without_torch_the_extra_is_named(monkeypatch, capsys):
     assert capsys.readouterr().err.endswith("pip install 'tpsim[finite]'\n")
 
 
+def test_the_example_is_a_grid_of_four_parametrizations_and_five_widths():
+    grid, _ = command.prepare(config.read(Path(__file__).parent.parent / "examples/sweep.toml"))
+    assert list(grid.rows) == ["sp", "ntp", "ip", "mup"] and len(grid.cells()) == 20
+    np.testing.assert_allclose(grid.problem.inputs, data.digits(count=6).inputs / 8)  # divided by sqrt(64)
+
+
 def test_run_takes_no_notice_of_the_table():
     read = config.read("small.toml")
     assert "[sweep]" not in config.to_toml(read)
