@@ -167,7 +167,7 @@ def test_without_torch_the_extra_is_named(monkeypatch, capsys):
 def test_the_example_is_a_grid_of_four_parametrizations_and_five_widths():
     grid, _ = command.prepare(config.read(Path(__file__).parent.parent / "examples/sweep.toml"))
     assert list(grid.rows) == ["sp", "ntp", "ip", "mup"] and len(grid.cells()) == 20
-    np.testing.assert_allclose(grid.problem.inputs, data.digits(count=6).inputs / 8)  # divided by sqrt(64)
+    np.testing.assert_allclose(grid.problem.inputs, data.digits(count=6, scale=1.0).inputs / 8)  # sqrt(d) = 8
 
 
 def test_run_takes_no_notice_of_the_table():
