@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import binom, chi2, ks_2samp, linregress, wasserstein_distance
+from scipy.stats import binom, chi2, ks_2samp, linregress, norm, wasserstein_distance
 from scipy.stats import t as student
 
 from validation import rates
@@ -343,17 +343,14 @@ def test_distances_are_those_of_scipy(ties: bool) -> None:
     assert distances(a, a) == (0.0, 0.0)
 
 
-def test_floor_is_that_of_independent_draws() -> None:
-    """Oracle: independent normal draws against others, Welch over replicas; and n^-1/2."""
+@pytest.mark.parametrize("size", [16, 400])
+def test_floor_is_that_of_independent_draws(size: int) -> None:
+    """Oracle: normal draws against 200001 quantiles of the normal law, 5 standard errors and 5% of the formula."""
     generator = np.random.default_rng(19)
-    pool = generator.standard_normal(20000)
-    floor = distance_floor(pool, 100, generator, 200)
-    fresh = [distances(generator.standard_normal(100), generator.standard_normal(20000)) for _ in range(200)]
-    off = floor.mean(axis=0) - np.mean(fresh, axis=0)
-    se = np.sqrt((floor.var(axis=0, ddof=1) + np.var(fresh, axis=0, ddof=1)) / 200)
-    assert (np.abs(off) < 4.5 * se + 0.01).all()  # a pool of 20000 is itself off by 0.007 in W_1
-    wide = distance_floor(pool, 1600, generator, 50)
-    assert_allclose(floor.mean(axis=0) / wide.mean(axis=0), 4.0, rtol=0.15)
+    law = norm.ppf((np.arange(200001) + 0.5) / 200001)
+    found = np.array([distances(generator.standard_normal(size), law) for _ in range(100)])
+    off = np.abs(found.mean(axis=0) - distance_floor(law, size))
+    assert (off < 5 * found.std(axis=0, ddof=1) / 10 + 0.05 * found.mean(axis=0)).all()
 
 
 def test_ratio_of_spreads() -> None:

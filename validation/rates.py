@@ -227,14 +227,20 @@ def distances(sample: Array, reference: Array) -> tuple[float, float]:
     return float(gap @ steps), float(gap[steps > 0].max(initial=0.0))
 
 
-def distance_floor(reference: Array, size: int, generator: np.random.Generator, draws: int = 8) -> Array:
-    """Return the distances (draws, 2) between `size` and len(reference) independent draws from one law.
+def distance_floor(reference: Array, size: int) -> tuple[float, float]:
+    """Return the mean distances between `size` independent draws from a continuous law and the law itself.
 
-    The law is that of the reference itself: what a network of that width would show if its entries were independent
-    draws from the limit.
+        E W_1 = sqrt(2 / (pi n)) int sqrt(F (1 - F)) dz,    E KS = 0.8687 / (sqrt n + 0.12 + 0.11 / sqrt n)
+
+    What a network of that width would show if its entries were independent draws from the limit, F that of `reference`.
+
+    Source: del Barrio, Gine & Matran 1999, Ann. Probab. 27, 1009; Stephens 1970, J. R. Stat. Soc. B 32, 115.
+    Error: 5% at n = 16, for both; the noise of the reference.
     """
-    pool = np.asarray(reference, dtype=float)
-    return np.array([distances(generator.choice(pool, size), generator.choice(pool, pool.size)) for _ in range(draws)])
+    z = np.sort(np.asarray(reference, dtype=float), kind="stable")
+    F = np.arange(1, z.size) / z.size
+    root = np.sqrt(size)
+    return float(np.sqrt(2 / np.pi) / root * (np.sqrt(F * (1 - F)) @ np.diff(z))), 0.8687 / (root + 0.12 + 0.11 / root)
 
 
 def _rows(values: Array) -> Array:

@@ -56,7 +56,7 @@ class Crew:
                 raise ResourceError(reason)
             found = self._run([piece for _, piece in pieces], workers)
         except ResourceError as error:
-            self.skipped.append((n, str(error)))
+            self.skipped.append((n, f"{'dense networks' if dense else 'networks without matrices'} {error}"))
             self._bar.total -= len(pieces)
             self._bar.refresh()
             return None
@@ -69,7 +69,7 @@ class Crew:
         """Processes for which there is room; the first piece of a block is the largest."""
         needed, free = max(bytes_of(block.pieces()[0]) for block in blocks), available_bytes()
         if needed > free:
-            raise ResourceError(f"needs {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free")
+            raise ResourceError(f"need {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free")
         return min(self.workers, free // needed)
 
     def _too_long(self, predicted: float) -> str | None:

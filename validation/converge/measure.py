@@ -101,30 +101,25 @@ def agreement(both: Mapping[int, tuple[xr.Dataset, xr.Dataset]]) -> xr.Dataset:
     return xr.concat(found, xr.DataArray(list(both), dims="width", name="width")) if found else xr.Dataset()
 
 
-def distances_to_limit(networks: Mapping[int, xr.Dataset], reference: Array, seed: int) -> xr.Dataset:
+def distances_to_limit(networks: Mapping[int, xr.Dataset], reference: Array) -> xr.Dataset:
     """Distances of the entries of h^l_T(xi_i) in one network to the particles `reference` (L, m, N) of Z^{h^l_T(xi_i)}.
 
     Returns
     -------
     xarray.Dataset
         w1, ks (width, layer), with _se: Wasserstein-1 and Kolmogorov-Smirnov, means over samples and networks.
-        w1_iid, ks_iid (width, layer): what n independent draws would show against N others, both from the particles.
+        w1_iid, ks_iid (width, layer): of n independent draws from the law of the particles to this law. The particles
+        have an error of their own, which is part of w1 and ks.
     """
     widths, layers = sorted(networks), np.arange(1, len(reference) + 1)
     found = xr.Dataset(coords={"width": widths, "layer": layers})
-    generator = np.random.default_rng([seed, len(reference)])
-    floors = np.array([[_floor(particles, n, generator) for particles in reference] for n in widths])
+    floors = [[[rates.distance_floor(z, n) for z in samples] for samples in reference] for n in widths]
+    floor = np.array(floors).mean(axis=2)
     for k, name in enumerate(("w1", "ks")):
         values = [networks[n][name].mean("sample").dropna("replica").values for n in widths]
         found[name] = (("width", "layer"), [v.mean(axis=0) if len(v) else np.full(layers.size, np.nan) for v in values])
         errors = [
             np.sqrt(v.var(axis=0, ddof=1) / len(v)) if len(v) > 1 else np.full(layers.size, np.nan) for v in values
         ]
-        found[f"{name}_se"], found[f"{name}_iid"] = (("width", "layer"), errors), (("width", "layer"), floors[..., k])
+        found[f"{name}_se"], found[f"{name}_iid"] = (("width", "layer"), errors), (("width", "layer"), floor[..., k])
     return found
-
-
-def _floor(particles: Array, size: int, generator: np.random.Generator) -> Array:
-    """The mean (2,) over samples, with as many draws of each that there are 8 or more."""
-    draws = -(-8 // len(particles))
-    return np.mean([rates.distance_floor(z, size, generator, draws).mean(axis=0) for z in particles], axis=0)

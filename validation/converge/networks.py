@@ -66,9 +66,18 @@ class Block:
 
     @property
     def work(self) -> float:
-        """In proportion to the time of these networks, dense ones and those without matrices each in their own unit."""
-        n = self.width
-        return len(self.replicas) * (n**2 + 256.0**2 if self.dense else n + 4096.0)  # the second: calls in Python
+        """In proportion to the time of these networks, dense ones and those without matrices each in their own unit.
+
+        The second terms stand for what does not depend on the width, as measured on one machine.
+        """
+        n, m, steps = self.width, self.problem.samples, self.training.steps + 1
+        one = n**2 + 128.0**2 if self.dense else steps * (m * n * min(self.rank, n) + 6e5)
+        return len(self.replicas) * one
+
+    @property
+    def rank(self) -> int:
+        """Arrays in each basis of a network without matrices, if it is wide: nothing saturates at its tolerance."""
+        return self.problem.samples + sum(batch.size for batch in self.training.batch_indices(self.problem.samples))
 
     def pieces(self) -> list[Block]:
         """At most `BLOCKS` blocks of about the same size that together are this one, whoever will run them."""
@@ -117,9 +126,7 @@ def bytes_of(block: Block) -> int:
         from finite import plan
 
         return sum(plan.memory_bytes(plan.prepare(**_arguments(block), batch_seeds=None, probe_every=None)))
-    task = _task(block)
-    rank = task.problem.samples + sum(batch.size for batch in task.batches())  # nothing saturates at this tolerance
-    return memory.memory_bytes(task, min(rank, block.width))
+    return memory.memory_bytes(_task(block), min(block.rank, block.width))
 
 
 def _dense(block: Block) -> Runs:

@@ -26,7 +26,7 @@ def rows(rates: xr.Dataset) -> list[dict[str, Any]]:
     for name in rates["quantity"].values:
         one = rates.sel(quantity=name)
         scale, last = float(one["scale"]), one.isel(width=-1)
-        row: dict[str, Any] = {"quantity": str(name), "scale": scale, "limit_se": _number(one["limit_se"])}
+        row: dict[str, Any] = {"quantity": str(name), "scale": _number(scale), "limit_se": _number(one["limit_se"])}
         for slope in ("spread_slope", "bias_slope"):
             estimate, low, high = (_number(one[slope].sel(bound=bound)) for bound in ("estimate", "low", "high"))
             row |= {slope: estimate, f"{slope}_low": low, f"{slope}_high": high}
@@ -65,8 +65,9 @@ def _rates(rates: xr.Dataset) -> str:
     ]
     for row in rows(rates):
         error, within = row[f"error_at_{last}"], row["width_within"]
+        size = "undefined" if row["scale"] is None else f"{row['scale']:.3g}"
         lines.append(
-            f"  {row['quantity']:{WIDE}}{row['scale']:>9.3g}  {_slope(row, 'spread_slope', '-'):22}"
+            f"  {row['quantity']:{WIDE}}{size:>9}  {_slope(row, 'spread_slope', '-'):22}"
             f"{_slope(row, 'bias_slope', 'not resolved'):22}{'-' if error is None else f'{100 * error:.2g}%':>10}  "
             f"{'n = ' + str(within) if within else 'nowhere':>7}"
         )

@@ -133,7 +133,7 @@ def study(
     networks = {name: _by_width(trained, name) for name in (*OTHERS, "mup")}
     sized = coordinates(networks, limits | {"mup": limit})
     found = compare(limit, networks["mup"], tolerance, fit_from)
-    found = found.merge(distances_to_limit(networks["mup"], reference, seed))
+    found = found.merge(distances_to_limit(networks["mup"], reference))
     both = {n: (trained["mup", n, True], trained["mup", n, False]) for n in networks["mup"]
             if {("mup", n, True), ("mup", n, False)} <= set(trained)}  # fmt: skip
     return Study(thin(limit), networks["mup"], found, sized, agreement(both), crew.skipped, crew.seconds)
