@@ -266,7 +266,7 @@ def test_widths_that_take_too_long_are_named() -> None:
     assert list(found.networks) == [16, 64]
     assert [n for n, _ in found.skipped] == [32, 128]
     assert all("would take about" in reason and "minutes=1e-09" in reason for _, reason in found.skipped)
-    assert "left out: n = 32: dense networks would take" in report.text(found)
+    assert "left out: n = 32: dense networks: would take" in report.text(found)
     assert np.isnan(found.rates["bias_slope"]).all()
 
 
@@ -278,9 +278,9 @@ def test_widths_that_do_not_fit_into_memory_are_named(monkeypatch: pytest.Monkey
         patch.setattr(crew, "run", _never_wide)
         found = study(PROBLEM, NETWORK, TRAINING, **plan)
     ((width, reason),) = found.skipped
-    assert width == 2**20 and reason.startswith("networks without matrices need") and "GiB are free" in reason
+    assert width == 2**20 and reason.startswith("networks without matrices: ") and "GiB are free" in reason
     monkeypatch.setattr(crew, "available_bytes", lambda: 1000)
-    with pytest.raises(ResourceError, match="no width fits: 16: dense networks need"):
+    with pytest.raises(ResourceError, match="no width fits: 16: dense networks: "):
         study(PROBLEM, NETWORK, TRAINING, **plan)
 
 

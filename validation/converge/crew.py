@@ -56,20 +56,20 @@ class Crew:
                 raise ResourceError(reason)
             found = self._run([piece for _, piece in pieces], workers)
         except ResourceError as error:
-            self.skipped.append((n, f"{'dense networks' if dense else 'networks without matrices'} {error}"))
+            self.skipped.append((n, f"{'dense networks' if dense else 'networks without matrices'}: {error}"))
             self._bar.total -= len(pieces)
             self._bar.refresh()
             return None
         self.seconds[n, dense] = time.perf_counter() - start
         self._rate[dense] = self.seconds[n, dense] / work
-        return [_join(block, [run for (j, _), run in zip(pieces, found, strict=True) if j == k])
-                for k, block in enumerate(blocks)]  # fmt: skip
+        runs = [[one for (j, _), one in zip(pieces, found, strict=True) if j == k] for k in range(len(blocks))]
+        return [_join(block, parts) for block, parts in zip(blocks, runs, strict=True)]
 
     def _fitting(self, blocks: Sequence[Block]) -> int:
         """Processes for which there is room; the first piece of a block is the largest."""
         needed, free = max(bytes_of(block.pieces()[0]) for block in blocks), available_bytes()
         if needed > free:
-            raise ResourceError(f"need {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free")
+            raise ResourceError(f"{needed / 2**30:.3g} GiB are needed, {free / 2**30:.3g} GiB are free")
         return min(self.workers, free // needed)
 
     def _too_long(self, predicted: float) -> str | None:
