@@ -22,16 +22,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import xarray as xr
 
 from tpsim.errors import FileError
 from tpsim.plan import available_bytes
+from tpsim.results import netcdf
 
 FORMAT = 1  # of the cell files; another number is another version's, and is neither read nor replaced
 CHECKSUM = ".sha256"
 TEMPORARY = re.compile(r"\..+\.nc\.[0-9a-f]{32}\.tmp")
-COMPRESSED = {"zlib": True, "complevel": 1}
 Identity = dict[str, Any]  # {"settings": what a whole sweep shares, "cell": what is the cell's own}, as JSON
 Form = dict[str, tuple[tuple[str, ...], tuple[int, ...], str]]  # variable: dimensions, shape, kind of dtype
 Judge = Callable[[Identity, Form], None]
@@ -84,15 +83,6 @@ def write(run: xr.Dataset, identity: Identity, path: Path) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def netcdf(run: xr.Dataset) -> bytes:
-    """Return the bytes of the netCDF4 file of a dataset: HDF5 itself would crash the process on a full disk."""
-    buffer = io.BytesIO()
-    encoding = {name: COMPRESSED for name in run.data_vars if run[name].size > 4096}
-    with h5netcdf.File(buffer, "w") as file:
-        run.dump_to_store(xr.backends.H5NetCDFStore(file), encoding=encoding)
-    return buffer.getvalue()
 
 
 def _settle(temporary: Path, path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import xarray as xr
 
@@ -210,7 +212,7 @@ def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     try:
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # mkstemp's would be the owner's only
         try:
-            run.to_netcdf(temporary, engine="h5netcdf", encoding=_encoding(run))
+            temporary.write_bytes(netcdf(run))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -219,8 +221,13 @@ def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _encoding(run: xr.Dataset) -> dict[Any, dict[str, Any]]:
-    return {name: {"zlib": True, "complevel": 1} for name in run.data_vars if run[name].size > 4096}
+def netcdf(run: xr.Dataset) -> bytes:
+    """Return the bytes of the netCDF4 file of a dataset: on a full disk HDF5 itself would crash the process."""
+    buffer = io.BytesIO()
+    encoding = {name: {"zlib": True, "complevel": 1} for name in run.data_vars if run[name].size > 4096}
+    with h5netcdf.File(buffer, "w") as file:
+        run.dump_to_store(xr.backends.H5NetCDFStore(file), encoding=encoding)
+    return buffer.getvalue()
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
