@@ -1,6 +1,8 @@
 """The run and its labelled result: names, dimensions, recording, stops, notices, bad input."""
 
 import json
+import subprocess
+import sys
 import time
 import warnings
 
@@ -185,6 +187,26 @@ def test_saving_and_loading_is_the_identity(tmp_path):
     path = tpsim.save(run, tmp_path / "run.nc")
     xr.testing.assert_identical(tpsim.load(path), run)
     assert [p.name for p in tmp_path.iterdir()] == ["run.nc"]
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np, xarray as xr, tpsim
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # what a full disk does, for this process
+try:
+    tpsim.save(xr.Dataset({"f": ("x", np.random.default_rng(0).standard_normal(100_000))}), sys.argv[1])
+except tpsim.FileError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    """HDF5 that meets it while it closes a file crashes the process after the error."""
+    path = tmp_path / "run.nc"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{path}: cannot be written: ") and done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_no_results_are_refused(tmp_path):
