@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -82,7 +83,7 @@ class Crew:
         if workers == 1:
             return list(self._counted(map(run, pieces)))
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            jobs = (joblib.delayed(run)(piece) for piece in pieces)
+            jobs = (joblib.delayed(_run_here)(piece) for piece in pieces)
             with _interrupts_ignored():
                 results = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
             return list(self._counted(results))
@@ -91,6 +92,12 @@ class Crew:
         for result in results:
             self._bar.update(1)
             yield result
+
+
+def _run_here(block: Block) -> xr.Dataset:
+    """In a worker process: bars, shown or not, share a semaphore, which a process that is ended would leave behind."""
+    tqdm.set_lock(threading.RLock())
+    return run(block)
 
 
 def _join(block: Block, pieces: list[xr.Dataset]) -> xr.Dataset:
