@@ -216,13 +216,18 @@ def test_rates(example):
         np.testing.assert_allclose([y[0] for _, y in straight(ax, colour, ":")], [1e-3], **EXACT)
 
 
+def logarithms(value, relative_error):
+    """Of square roots of unbiased estimates, without the bias that the logarithm brings."""
+    return np.log(value) + relative_error**2
+
+
 def test_fitted_powers_and_their_legend(example):
     """Oracle: numpy.polyfit on the logarithms of the widths from `fit_from` on, weights value / error."""
     figure, row = drawn("rates", example), example.rates.sel(quantity="smallest eigenvalue h, layer 2")
     ax, colour, text = titled(figure, "smallest eigenvalue, $h^l$"), style.colours(2)[1], []
     for name, line, use in (("spread", "-", slice(1, None)), ("bias", "--", slice(1, 3))):
         x, value, error = (row[key].values[use] for key in ("width", name, f"{name}_se"))
-        power, level = np.polyfit(np.log(x), np.log(value / float(row["scale"])), 1, w=value / error)
+        power, level = np.polyfit(np.log(x), logarithms(value / float(row["scale"]), error / value), 1, w=value / error)
         estimate, low, high = row[f"{name}_slope"].values
         if name == "bias":  # resolved at two of the fitted widths only: no power
             assert np.isnan(estimate)
@@ -248,7 +253,7 @@ def test_the_power_of_a_resolved_bias_is_drawn(example):
     ax = titled(drawn("rates", replace(example, rates=rates)), "training loss")
     (ends,) = straight(ax, "black", "--")
     x, value, error = (row[key].values[1:] for key in ("width", "bias", "bias_se"))
-    power, level = np.polyfit(np.log(x), np.log(value / float(row["scale"])), 1, w=value / error)
+    power, level = np.polyfit(np.log(x), logarithms(value / float(row["scale"]), error / value), 1, w=value / error)
     np.testing.assert_allclose(ends[1], np.exp(power * np.log(ends[0]) + level), rtol=1e-10)
     assert (
         ax.get_legend()

@@ -161,12 +161,13 @@ def _points(ax: Any, one: xr.Dataset, value: Array, error: Array, **style: Any) 
 
 
 def _power(ax: Any, n: Array, value: Array, error: Array, slope: xr.DataArray, **style: Any) -> None:
-    """Draw the fitted power over the widths fitted: it passes through their centre, weights (value / error)^2."""
+    """Draw the fitted power over the widths fitted: through their centre, weighed and corrected as in `fit_slope`."""
     use = np.isfinite(value) & np.isfinite(error) & (value > 0) & (error > 0)
     power = float(slope.sel(bound="estimate"))
     if use.any() and np.isfinite(power):
         weights = (value[use] / error[use]) ** 2
-        x, y = (np.average(np.log(array[use]), weights=weights) for array in (n, value))
+        x = np.average(np.log(n[use]), weights=weights)
+        y = np.average(np.log(value[use]) + 1 / weights, weights=weights)
         ends = np.array([n[use].min(), n[use].max()], dtype=float)
         ax.plot(ends, np.exp(y + power * (np.log(ends) - x)), linewidth=0.8, **style)
 
