@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
     InputError, FileError, ResourceError
         A configuration or a folder that cannot be used, or that holds a sweep of other settings.
     """
-    read = config.read(arguments.config, arguments.set)
+    read = config.read(arguments.config, arguments.set, used=SECTIONS)
     if arguments.workers is not None:
         read = replace(read, sweep=replace(read.sweep, workers=arguments.workers))
     folder, report, start = _choose(arguments.output), Report(), time.perf_counter()

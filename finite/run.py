@@ -94,7 +94,7 @@ def train(
 
     Error: rounding. In float32, while the run is stable, about 1e-6 and at most 1e-5 of the root mean square of each
     quantity. The same call gives the same bits on one type of CPU with one number of torch threads.
-    Cost: seeds (6 m T + 10) (L-1) n^2 flops, of which the 10 stand for drawing a normal number; two to five times less
+    Cost: seeds (6 m T + 10) (L-1) n^2 flops, of which the 10 stand for drawing a normal number; two to six times less
     than with autograd (benchmarks/backprop.py). Memory: the matrices of one block, and what is recorded.
     """
     plan = prepare(

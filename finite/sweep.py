@@ -78,7 +78,8 @@ def sweep(
 
     A cell is a block of networks of one activation, parametrization and width; each finished cell is one file with a
     checksum (`finite.cells`). A call with the same settings computes only what is missing or damaged; more widths,
-    parametrizations, activations or seeds keep what there is. Networks and results are those of `finite.train`.
+    parametrizations or activations keep what there is, more seeds all but the last block of each width, if that was not
+    full (narrow networks are trained up to 128 at a time). Networks and results are those of `finite.train`.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ def plan(arguments: argparse.Namespace) -> int:
     """`tpsim plan`: the plan with its prediction, and the conventions."""
     from . import config
 
-    job = _prepare(config.read(arguments.config, arguments.set))
+    job = _prepare(config.read(arguments.config, arguments.set, used=config.RUN))
     _announce(job)
     for notice in job.task.notices:  # a run gives them itself
         _say("notice", notice)
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`tpsim run`: plan, conventions, simulation, table, files."""
     from . import config, output
 
-    read = config.read(arguments.config, arguments.set)
+    read = config.read(arguments.config, arguments.set, used=config.RUN)
     folder = output.choose(arguments.output, arguments.force)
     job = _prepare(read)
     if not arguments.quiet:

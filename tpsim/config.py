@@ -174,8 +174,15 @@ RUN = ("data", "network", "training", "simulation")  # sections of `tpsim run`; 
 PATHS = ("path", "probes")  # [data] keys that name files where they are strings
 
 
-def read(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = (), default: str = DEMO) -> Config:
+def read(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
+    default: str = DEMO,
+    used: Sequence[str] | None = None,
+) -> Config:
     """Return the configuration of a file (of the text `default` when None) with overrides "section.key=value".
+
+    A file may have sections that a command does not use; an override of a section that is not in `used` is refused.
 
     Raises
     ------
@@ -187,6 +194,9 @@ def read(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = 
     raw, folder = (tomllib.loads(default), Path()) if path is None else (_parse(Path(path)), Path(path).parent)
     _make_absolute(raw.get("data"), folder)
     for override in overrides:
+        section = override.partition(".")[0].strip()
+        if used is not None and section in SECTIONS and section not in used:
+            raise InputError("--set", override, f"sections that this command uses: {', '.join(used)}")
         _override(raw, override)
     return validate(raw)
 

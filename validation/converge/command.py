@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     RunStopped
         The limit had to stop; nothing is written.
     """
-    read = config.read(arguments.config, arguments.set, DEFAULT)
+    read = config.read(arguments.config, arguments.set, DEFAULT, SECTIONS)
     folder = output.choose(arguments.output, arguments.force, FOLDER)
     _check(read)
     prepared = job.prepare(read, pictures=False)
