@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
+import warnings
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +15,7 @@ from tpsim import InputError, config, job, output
 from tpsim.conventions import conventions_table, parametrization_title
 from tpsim.data import describe
 from tpsim.describe import job_text
+from tpsim.errors import Notice
 from tpsim.parametrization import TABLE_2
 from tpsim.results import versions
 
@@ -23,6 +25,7 @@ from .study import Study, study
 
 FOLDER = "tpsim-converge"
 SECTIONS = (*config.RUN, "converge")
+UNUSED = ("probe_every", "joint_every", "snapshots", "parts")  # of [simulation]
 OF_THE_LIMIT = ("noise", "sobol", "tolerance", "max_rank", "threads")
 DEFAULT = """
 [data]
@@ -59,14 +62,16 @@ def main(arguments: argparse.Namespace) -> None:
     RunStopped
         The limit had to stop; nothing is written.
     """
+    start = time.perf_counter()
     read = config.read(arguments.config, arguments.set, DEFAULT, SECTIONS)
     folder = output.choose(arguments.output, arguments.force, FOLDER)
     _check(read)
     prepared = job.prepare(read, pictures=False)
     if not arguments.quiet:
         print(announcement(prepared), flush=True)
-    start = time.perf_counter()
     found = run(prepared, progress=False if arguments.quiet else None)
+    for n, reason in found.skipped:
+        warnings.warn(f"n = {n} is left out: {reason}", Notice, stacklevel=2)
     if not arguments.quiet:
         print(f"result\n{report.text(found)}\n", flush=True)
     facts = {
@@ -76,7 +81,8 @@ def main(arguments: argparse.Namespace) -> None:
     origin = f"tpsim {facts['versions']['tpsim']} converge: the configuration of the results beside this file"
     summary = write(folder, found, facts, config.to_toml(prepared.config, [origin], SECTIONS))
     if not arguments.quiet:
-        print(f"time: {summary['seconds']:.1f} s\nwritten to {folder}: {', '.join(summary['files'])}", flush=True)
+        seconds = time.perf_counter() - start
+        print(f"time: {seconds:.1f} s\nwritten to {folder}: {', '.join(summary['files'])}", flush=True)
 
 
 def run(prepared: job.Job, progress: bool | None = None) -> Study:
@@ -117,6 +123,9 @@ def _check(read: config.Config) -> None:
         raise InputError(
             "simulation.limit", read.simulation.limit, '"mup": what finite networks are compared with here'
         )
+    for key in UNUSED:
+        if getattr(read.simulation, key) != getattr(config.SimulationTable(), key):
+            warnings.warn(f"simulation.{key} has no meaning here and is not used", Notice, stacklevel=2)
     if read.simulation.noise == "width":
         raise InputError("simulation.noise", "width", '"matched" or "iid": how the limit is simulated')
     if read.converge.widths and importlib.util.find_spec("torch") is None:

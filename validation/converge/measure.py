@@ -71,7 +71,8 @@ def _with_rates(found: xr.Dataset) -> xr.Dataset:
     for name in found["quantity"].values:
         row = found.sel(quantity=name)
         spreads.append(rates.fit_slope(widths[late], row["spread"].values[late], row["spread_se"].values[late]))
-        use = late & row["bias_resolved"].values
+        use = late.copy()  # of the bias up to the last width before one where it is not resolved: no lucky ones beyond
+        use[late] = np.logical_and.accumulate(row["bias_resolved"].values[late])
         biases.append(rates.fit_slope(widths[use], row["bias"].values[use], row["bias_se"].values[use]))
         first = rates.width_within(widths, row["error"].values, found.attrs["tolerance"] * float(row["scale"]))
         within.append(np.nan if first is None else first)

@@ -74,8 +74,9 @@ def _rates(rates: xr.Dataset) -> str:
     notes = [
         "sizes are root mean squares over recorded steps, samples and pairs of samples; spread: of one network about",
         "the mean of its width; bias: of that mean about the limit, both noises removed; error: of one network about",
-        f"the limit, over the size in the limit. Theory: n^-0.5 and n^-1. Fits use n >= {first}, of the bias where it",
-        "is resolved (not resolved: at fewer than three of these widths)",
+        f"the limit, over its size in the limit. Theory: n^-0.5, n^-1. Fits use n >= {first}, of the bias as long as",
+        "it is resolved (not resolved: at fewer than three widths); at the last of them chance favours large ones, so",
+        "that these powers lean towards 0. Intervals are of the noise: narrow networks need not follow a power law",
     ]
     return "\n".join([*lines, *(f"  {note}" for note in notes)])
 
