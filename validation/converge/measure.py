@@ -71,14 +71,21 @@ def _with_rates(found: xr.Dataset) -> xr.Dataset:
     for name in found["quantity"].values:
         row = found.sel(quantity=name)
         spreads.append(rates.fit_slope(widths[late], row["spread"].values[late], row["spread_se"].values[late]))
-        use = late.copy()  # of the bias up to the last width before one where it is not resolved: no lucky ones beyond
-        use[late] = np.logical_and.accumulate(row["bias_resolved"].values[late])
+        use = bias_fitted(row.assign_attrs(found.attrs))
         biases.append(rates.fit_slope(widths[use], row["bias"].values[use], row["bias_se"].values[use]))
         first = rates.width_within(widths, row["error"].values, found.attrs["tolerance"] * float(row["scale"]))
         within.append(np.nan if first is None else first)
     found["spread_slope"], found["bias_slope"] = (("quantity", "bound"), spreads), (("quantity", "bound"), biases)
     found["width_within"] = ("quantity", within)
     return found
+
+
+def bias_fitted(row: xr.Dataset) -> Array:
+    """Where (bool, by width) the bias of one quantity is fitted: as long as it is resolved, no lucky ones beyond."""
+    late = row["width"].values >= row.attrs["fit_from"]
+    use = late.copy()
+    use[late] = np.logical_and.accumulate(row["bias_resolved"].values[late])
+    return use
 
 
 def agreement(both: Mapping[int, tuple[xr.Dataset, xr.Dataset]]) -> xr.Dataset:

@@ -12,6 +12,8 @@ from tpsim.parametrization import TITLES
 from tpsim.plot.read import layers_of
 from tpsim.plot.style import GREY, LEGEND, PAGE, STYLE, colours, finish, finish_page, line_key, page
 
+from .measure import bias_fitted
+
 if TYPE_CHECKING:
     from .study import Study
 
@@ -139,6 +141,7 @@ def _errors(ax: Any, one: xr.Dataset, colour: Any) -> tuple[Any, str]:
     ax.plot(n[~resolved], bound[~resolved], "v", color=colour, alpha=FAINT, markersize=2.8, markeredgewidth=0)
     fitted = n >= one.attrs["fit_from"]
     _power(ax, n[fitted], spread[fitted], spread_se[fitted], one["spread_slope"], color=colour)
+    fitted = bias_fitted(one)
     _power(ax, n[fitted], seen[fitted], bias_se[fitted], one["bias_slope"], color=colour, linestyle="--")
     if float(one["limit_se"]) > 0:
         ax.axhline(float(one["limit_se"]) / scale, color=colour, linestyle=":", linewidth=0.8)
