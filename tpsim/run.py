@@ -229,7 +229,7 @@ def _not_finite(layers: list[Array], name: str) -> str | None:
     return None
 
 
-def _run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
+def run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
     """`run_replica` with the task's threads, its notices collected instead of given."""
     before = numba.get_num_threads()
     numba.set_num_threads(task.threads)
@@ -251,17 +251,17 @@ def _run_all(task: Task, bar: Bar) -> list[Replica]:
     """Run replicas 0..R-1 here or in worker processes; the order of the results is that of the replicas."""
     replicas = range(task.replicas)
     if task.workers == 1:
-        return [_run_quietly(task, r, functools.partial(bar.step, r)) for r in replicas]
+        return [run_quietly(task, r, functools.partial(bar.step, r)) for r in replicas]
     threads = joblib.parallel_config(backend="loky", inner_max_num_threads=task.threads)
     with threads, Relay(bar) as relay:
-        jobs = (joblib.delayed(_run_quietly)(task, r, relay.log(r)) for r in replicas)
-        with _interrupts_ignored():
+        jobs = (joblib.delayed(run_quietly)(task, r, relay.log(r)) for r in replicas)
+        with interrupts_ignored():
             results = joblib.Parallel(n_jobs=task.workers, return_as="generator")(jobs)  # starts the processes
         return list(results)
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """Processes started inside never see Ctrl-C, which a terminal sends to all: this process ends them, in silence."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield  # not ours to change

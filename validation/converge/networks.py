@@ -14,7 +14,7 @@ import xarray as xr
 
 from tpsim import Network, Notice, Problem, Training
 from tpsim import plan as memory
-from tpsim.run import _run_quietly
+from tpsim.run import run_quietly
 from tpsim.task import Task, prepare
 from validation.rates import distances
 
@@ -156,7 +156,7 @@ def _arguments(block: Block) -> dict[str, Any]:
 
 def _without_matrices(block: Block) -> Runs:
     task = _task(block)
-    runs = [_run_quietly(task, replica, lambda step, loss: None) for replica in range(task.replicas)]
+    runs = [run_quietly(task, replica, lambda step, loss: None) for replica in range(task.replicas)]
     for one in runs:
         if one.stopped:
             one.arrays["f"][:] = np.nan
