@@ -127,7 +127,7 @@ def initial_controls(case: Case, run: xr.Dataset) -> Array:
 # Comparison -----------------------------------------------------------------------------------------------------------
 
 
-def check(title: str, found: Measured, run: xr.Dataset) -> None:
+def check_law(title: str, found: Measured, run: xr.Dataset) -> None:
     """Assert that the networks' mean and covariance are those of the limit, on samples and on probes."""
     measured, reference = {}, {}
     for f, part in (("f", SAMPLES), ("f_probe", PROBES)):
@@ -153,7 +153,7 @@ def square(upper: Array) -> Array:
 
 @pytest.mark.parametrize("case", [NTP, SP, LOGISTIC], ids=["ntp", "sp", "logistic"])
 def test_wide_networks_follow_the_law(case: Case) -> None:
-    check(case.name, extrapolated(case), case.limit())
+    check_law(case.name, extrapolated(case), case.limit())
 
 
 @pytest.mark.slow
@@ -168,18 +168,18 @@ def test_wide_networks_follow_the_law(case: Case) -> None:
 )
 def test_wider_networks_follow_the_law(case: Case) -> None:
     """The same for other activations, depths and batches, with more networks of twice the width."""
-    check(case.name, extrapolated(case, (64, 128, 256), 8000), case.limit())
+    check_law(case.name, extrapolated(case, (64, 128, 256), 8000), case.limit())
 
 
 def test_ntp_without_the_first_layer_is_rejected() -> None:
     """Control: the limit of SP is that of NTP with W^1 frozen."""
     with pytest.raises(AssertionError, match="f_mean"):
-        check("ntp as sp", extrapolated(NTP), NTP.limit("sp"))
+        check_law("ntp as sp", extrapolated(NTP), NTP.limit("sp"))
 
 
 def test_sp_with_the_first_layer_is_rejected() -> None:
     with pytest.raises(AssertionError, match="f_mean"):
-        check("sp as ntp", extrapolated(SP), SP.limit("ntp"))
+        check_law("sp as ntp", extrapolated(SP), SP.limit("ntp"))
 
 
 def changed_limit(monkeypatch: pytest.MonkeyPatch, change: Callable[[Kernel], Kernel]) -> xr.Dataset:
@@ -199,7 +199,7 @@ def test_gradients_without_the_last_scale_are_rejected(monkeypatch: pytest.Monke
     factors = np.array([1.21, 1.21, 1.0])[:, None, None]
     run = changed_limit(monkeypatch, lambda kernel: Kernel(kernel.covariance, kernel.shares / factors))
     with pytest.raises(AssertionError, match="f_probe_mean"):
-        check("without s_3", extrapolated(NTP), run)
+        check_law("without s_3", extrapolated(NTP), run)
 
 
 def test_independent_samples_and_probes_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_independent_samples_and_probes_are_rejected(monkeypatch: pytest.MonkeyP
     same = np.arange(5)[:, None] // 3 == np.arange(5) // 3
     run = changed_limit(monkeypatch, lambda kernel: Kernel(kernel.covariance * same, kernel.shares))
     with pytest.raises(AssertionError, match="f_probe_cov"):
-        check("independent", extrapolated(NTP), run)
+        check_law("independent", extrapolated(NTP), run)
 
 
 # The rates of Appendix A in SP ----------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_appendix_a_needs_widths_beyond_the_dimension() -> None:
     -1, and -1 within 1/4 (the second order is d/n = 1/8 of the first at n = 128, but for a constant).
     """
     case, widths, seeds = appendix_case(), (128, 256, 512), 3000
-    check("Appendix A", extrapolated(case, widths, seeds), case.limit())
+    check_law("Appendix A", extrapolated(case, widths, seeds), case.limit())
     rates, share = case.training.rates(0, 1), 1e-6
     laws = [
         law(*tangent_kernels(case.inputs, case.network, rates * [part, 1.0], True), case.problem, case.training)[0][-1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +77,43 @@ def save_all(run: xr.Dataset, directory: str | os.PathLike[str], formats: Sequen
     FileError
         The directory cannot be created or written.
     """
+    left_out = missing(run)
+    drawn = {name: partial(_draw, run, picture) for name, picture in PICTURES.items() if name not in left_out}
+    return write_pictures(drawn, directory, formats)
+
+
+def _draw(run: xr.Dataset, picture: Picture, figure: Any) -> None:
+    place = {"figure": figure} if picture.panels else {"ax": figure.subplots()}
+    picture.draw(run, *picture.options, **place)
+
+
+def write_pictures(
+    pictures: Mapping[str, Callable[[Any], Any]], directory: str | os.PathLike[str], formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Draw each picture on a new figure and write it in every format; return the paths.
+
+    Raises
+    ------
+    InputError
+        An unknown format (png, pdf and svg are known).
+    FileError
+        The directory cannot be created or written.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     for kind in formats:
         if kind not in FORMATS:
             raise InputError("formats", kind, f"any of {sorted(FORMATS)}")
-    left_out, written = missing(run), []
+    folder, written = Path(directory), []
     try:
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        for name, picture in PICTURES.items():
-            if name in left_out:
-                continue
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, draw in pictures.items():
             with mpl.rc_context(STYLE):
                 figure = Figure(figsize=COLUMN, layout="constrained")  # no pyplot: nothing to show or to close
-                place = {"figure": figure} if picture.panels else {"ax": figure.subplots()}
-                picture.draw(run, *picture.options, **place)
+                draw(figure)
                 for kind in formats:
-                    written.append(Path(directory) / f"{name}.{kind}")
+                    written.append(folder / f"{name}.{kind}")
                     figure.savefig(written[-1], metadata=FORMATS[kind])
     except OSError as error:
         raise FileError(f"{directory}: cannot be written: {error}") from error

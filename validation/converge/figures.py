@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tpsim.errors import FileError, InputError
-from tpsim.plot.files import FORMATS
-from tpsim.plot.style import COLUMN, STYLE
+from tpsim.errors import FileError
+from tpsim.plot.files import write_pictures
 
 from .curves import curves_figure, densities_figure
 from .scaling import coordinate_figure, rates_figure
@@ -68,22 +68,9 @@ def save_figures(study: Study, directory: str | os.PathLike[str], formats: Seque
     FileError
         The directory cannot be created or written.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    for kind in formats:
-        if kind not in FORMATS:
-            raise InputError("formats", kind, f"any of {sorted(FORMATS)}")
-    folder, written = Path(directory), []
+    written = write_pictures({name: partial(draw, study) for name, draw in FIGURES.items()}, directory, formats)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in FIGURES.items():
-            with mpl.rc_context(STYLE):
-                figure = draw(study, Figure(figsize=COLUMN, layout="constrained"))  # no pyplot: nothing to close
-                for kind in formats:
-                    written.append(folder / f"{name}.{kind}")
-                    figure.savefig(written[-1], metadata=FORMATS[kind])
-        written.append(folder / "figures.md")
+        written.append(Path(directory) / "figures.md")
         written[-1].write_text(_report(study, formats), encoding="utf-8")
     except OSError as error:
         raise FileError(f"{directory}: cannot be written: {error}") from error
