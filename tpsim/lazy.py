@@ -13,20 +13,16 @@ Source: Jacot, Gabriel & Hongler 2018; Lee et al. 2019, Sec. 2, for steps of any
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numba
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from .errors import Diverged, Notice, ResourceError
 from .law import descend, jackknife, law_of, moments, replica_starts
 from .plan import available_bytes
 from .progress import Bar, Progress
 from .results import attributes, label
-from .run import DIVERGED, error_signal
+from .run import DIVERGED, error_signal, quietly
 from .tangent import Estimate, average, estimate, leave_out
 from .task import Task
 
@@ -70,7 +66,8 @@ def execute(task: Task, progress: Progress = None) -> xr.Dataset:
     used); then O(T m (m + R) N).
     """
     _check_memory(task)
-    with Bar(progress, task.replicas, task.training.steps + 1) as bar, _quietly(task) as caught:
+    errors = np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
+    with Bar(progress, task.replicas, task.training.steps + 1) as bar, quietly(task) as caught, errors:
         estimates = [estimate(task, replica) for replica in range(task.replicas)]
         rows, finished, stopped = _train(task, estimates, bar)
         _add_errors(task, estimates, rows, finished)
@@ -176,28 +173,6 @@ def _dataset(task: Task, estimates: list[Estimate], rows: Rows, finished: int, n
 def _repeat(values: Array, steps: tuple[int, ...]) -> Array:
     """(replica, ...) as (replica, step, ...): what no step changes."""
     return np.repeat(values[:, None], len(steps), axis=1)
-
-
-@contextmanager
-def _quietly(task: Task) -> Iterator[list[str]]:
-    """The task's threads, and one for BLAS; yields the list that the notices of the block are collected in."""
-    before, notices = numba.get_num_threads(), list[str]()
-    numba.set_num_threads(task.threads)
-    try:
-        with (
-            threadpool_limits(1, user_api="blas"),
-            np.errstate(over="ignore", invalid="ignore"),  # divergence is looked for at every step
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always", Notice)
-            yield notices
-    finally:
-        numba.set_num_threads(before)
-    for warning in caught:
-        if issubclass(warning.category, Notice):
-            notices.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def memory_bytes(task: Task) -> int:

@@ -231,20 +231,28 @@ def _not_finite(layers: list[Array], name: str) -> str | None:
 
 def run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
     """`run_replica` with the task's threads, its notices collected instead of given."""
-    before = numba.get_num_threads()
+    with quietly(task) as notices:
+        result = run_replica(task, replica, report)
+    result.notices += notices
+    return result
+
+
+@contextmanager
+def quietly(task: Task) -> Iterator[list[str]]:
+    """The task's threads, and one for BLAS; yields the list that gets the notices of the block when it ends."""
+    before, notices = numba.get_num_threads(), list[str]()
     numba.set_num_threads(task.threads)
     try:
         with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", Notice)
-            result = run_replica(task, replica, report)
+            yield notices
     finally:
         numba.set_num_threads(before)
     for warning in caught:
         if issubclass(warning.category, Notice):
-            result.notices.append(str(warning.message))
+            notices.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return result
 
 
 def _run_all(task: Task, bar: Bar) -> list[Replica]:
