@@ -1,7 +1,7 @@
-"""The command line: `tpsim run`, `tpsim plan`, `tpsim converge`, `tpsim sweep`.
+"""The command line: `tpsim run`, `plan`, `converge`, `verify`, `figures`, `sweep`.
 
-Exit codes: 0; 2 bad input (one line on stderr, nothing written); 3 the run had to stop (what was finished is written);
-130 interrupted.
+Exit codes: 0; 1 a claim that `verify` checks has failed; 2 bad input (one line on stderr, nothing written); 3 the run
+had to stop (what was finished is written); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most e
     from .config import Config
     from .job import Job
 
-OK, BAD_INPUT, STOPPED, INTERRUPTED = 0, 2, 3, 130
+OK, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         (run, "simulate the limit, print a table, write results and figures"),
         (plan, "predict ranks, memory and time, and write nothing"),
         (converge, "train networks of many widths beside the limit, and measure how fast they approach it"),
+        (verify, "check every claim of the paper in the limit of a dataset; exit code 1 if one fails"),
+        (figures, "draw the figures of the paper with the limit in them"),
         (sweep, "train networks of many widths in all parametrizations; a sweep that was interrupted goes on"),
     ):
         sub = commands.add_parser(command.__name__, help=text, description=f"{text.capitalize()}.", epilog=keys)
@@ -77,15 +79,22 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("config", nargs="?", metavar="CONFIG.toml", help="default: the built-in demo, digits 0 v 1")
         sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value")
         sub.set_defaults(command=command)
-    for name, folder in (("run", "tpsim-output"), ("converge", "tpsim-converge")):
+    for name, folder in (("run", "tpsim-output"), ("converge", "tpsim-converge"), ("verify", "tpsim-verify")):
         sub = commands.choices[name]
         sub.add_argument("--output", metavar="DIR", help=f"default: {folder}, or the first free {folder}-K")
         sub.add_argument("--force", action="store_true", help="replace the results that DIR holds")
         sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
-    sub = commands.choices["sweep"]
-    sub.add_argument("--output", metavar="DIR", help="default: tpsim-sweep; what a sweep has left there is kept")
-    sub.add_argument("--workers", type=int, metavar="N", help="processes; default: all cores")
-    sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
+    for name in ("sweep", "figures"):
+        sub = commands.choices[name]
+        sub.add_argument("--output", metavar="DIR", help=f"default: tpsim-{name}; networks that it holds are kept")
+        sub.add_argument("--workers", type=int, metavar="N", help="processes; default: all cores")
+        sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
+    sub.add_argument("--only", metavar="NAMES", help="as in 1,5,depths (see --list); default: all")
+    sub.add_argument("--list", action="store_true", help="print the figures there are")
+    sub.add_argument("--data", metavar="SOURCE[:PATH]", help="as in cifar10:PATH: two classes, ten images")
+    sub.add_argument("--max-width", type=int, metavar="N", help="widths 8, 16, .. up to N")
+    sub.add_argument("--steps", type=int, metavar="T", help="the paper has 1000")
+    sub.add_argument("--seeds", type=int, metavar="S", help="networks of each width")
     return parser
 
 
@@ -152,13 +161,42 @@ def converge(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    """`tpsim verify`: the claims of the paper."""
+    from validation.verify import command
+
+    try:
+        return OK if command.main(arguments) else FAILED
+    except RunStopped as error:
+        _say("stopped", f"the limit: {error}; nothing was written")
+        return STOPPED
+
+
+def figures(arguments: argparse.Namespace) -> int:
+    """`tpsim figures`: the figures of the paper."""
+    _require_torch("figures")
+    from validation.figures import command
+
+    try:
+        command.main(arguments)
+    except RunStopped as error:
+        _say("stopped", f"the limit: {error}; no figure was written")
+        return STOPPED
+    return OK
+
+
 def sweep(arguments: argparse.Namespace) -> int:
     """`tpsim sweep`: a grid of networks of finite width."""
-    if importlib.util.find_spec("torch") is None:
-        raise TpsimError("tpsim sweep trains networks with torch, which is not installed: pip install 'tpsim[finite]'")
+    _require_torch("sweep")
     from finite import command
 
     return command.main(arguments)
+
+
+def _require_torch(command: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        what = f"tpsim {command} trains networks with torch, which is not installed"
+        raise TpsimError(f"{what}: pip install 'tpsim[finite]'")
 
 
 def _prepare(read: Config) -> Job:

@@ -153,6 +153,40 @@ class SweepTable:
 
 
 @dataclass(frozen=True)
+class VerifyTable:
+    """[verify]; see `validation.verify`. The limit is simulated at simulation.particles and at half as many."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    widths: list[StrictInt] = field(
+        default_factory=lambda: [64, 256], metadata={"allowed": "a list of at least two integers >= 2, or []"}
+    )
+    seeds: StrictInt = _key(8, "an integer >= 2")
+    controls: StrictBool = _key(True, "true or false")
+    mnist: StrictStr | None = _key(None, "the path of a folder or file")
+    cifar10: StrictStr | None = _key(None, "the path of a folder or file")
+    cifar100: StrictStr | None = _key(None, "the path of a folder or file")
+    images: StrictInt = _key(2000, "an integer >= 3")
+
+
+@dataclass(frozen=True)
+class FiguresTable:
+    """[figures]; see `validation.figures`. training.learning_rate is the one number eta of Appendix A."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+    widths: list[StrictInt] = field(
+        default_factory=lambda: [2**k for k in range(3, 11)], metadata={"allowed": "a list of integers >= 1"}
+    )
+    seeds: StrictInt = _key(10, "an integer >= 1")
+    activations: list[StrictStr] = field(
+        default_factory=lambda: ["silu", "tanh", "relu"], metadata={"allowed": "a list of names of activations"}
+    )
+    depths: list[StrictInt] = field(
+        default_factory=lambda: [2, 3, 4, 5, 6], metadata={"allowed": "a list of integers >= 1"}
+    )
+    dtype: Literal["float32", "float64"] = _key("float32", '"float32" or "float64"')
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration; `data` holds `source` and its options, which are checked when the data are read."""
 
@@ -163,11 +197,13 @@ class Config:
     simulation: SimulationTable = field(default_factory=SimulationTable)
     converge: ConvergeTable = field(default_factory=ConvergeTable)
     sweep: SweepTable = field(default_factory=SweepTable)
+    verify: VerifyTable = field(default_factory=VerifyTable)
+    figures: FiguresTable = field(default_factory=FiguresTable)
 
 
 TABLES: dict[str, Any] = {
     "network": NetworkTable, "training": TrainingTable, "simulation": SimulationTable, "converge": ConvergeTable,
-    "sweep": SweepTable,
+    "sweep": SweepTable, "verify": VerifyTable, "figures": FiguresTable,
 }  # fmt: skip
 SECTIONS = ("data", *TABLES)
 RUN = ("data", "network", "training", "simulation")  # sections of `tpsim run`; other commands have one of their own
@@ -330,11 +366,13 @@ def describe_keys() -> str:
 __all__ = [
     "Config",
     "ConvergeTable",
+    "FiguresTable",
     "NetworkTable",
     "SimulationTable",
     "StepSchedule",
     "SweepTable",
     "TrainingTable",
+    "VerifyTable",
     "read",
     "to_toml",
     "validate",
