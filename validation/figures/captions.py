@@ -1,0 +1,32 @@
+"""Captions that judge: what the paper says of a figure, what was measured, and whether the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from .study import Study
+
+VERDICTS = {True: "agrees", False: "does not agree", None: "not decided by these data"}
+
+
+class Statement(NamedTuple):
+    """A sentence of the paper and its test.
+
+    Attributes
+    ----------
+    quoted : the paper's words.
+    measure : study -> (what was measured, in words; whether it agrees, None where the data do not decide).
+    """
+
+    quoted: str
+    measure: Callable[[Study], tuple[str, bool | None]]
+
+
+def judged(statements: Iterable[Statement], study: Study) -> str:
+    """Return one sentence for each statement, as in: "..." agrees: <what was measured>."""
+    parts = []
+    for statement in statements:
+        measured, agrees = statement.measure(study)
+        parts.append(f'"{statement.quoted}": {VERDICTS[agrees]}. {measured}')
+    return " ".join(parts)
