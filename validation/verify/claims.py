@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ..agreement import agreement
 from ..claim import Claim, Verdict
 from ..controls import Control, controls, summary
 from ..families import gaussian_families, joint_features
@@ -24,15 +23,87 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found: the claims in the order of the paper, and the tables behind them."""
+    """What was found.
+
+    Attributes
+    ----------
+    claims : in the order of the paper.
+    layers : Theorem 4.5 by kind of features and layer (`validation.independence.by_layer`).
+    datasets : Assumption 4.1 on datasets (`validation.inputs.dataset_table`).
+    table_1 : feature learning and richness (`validation.table_1.rows`).
+    controls : what has to fail, and what it did; empty if they were not run.
+    """
 
     claims: list[Claim]
     layers: list[Any]
     datasets: list[Any]
     table_1: list[Any]
-    controls: list[Control] = field(default_factory=list)
+    controls: list[Control]
 
     @property
     def refuted(self) -> list[Claim]:
         """The claims that failed, hypotheses left out."""
         return [claim for claim in self.claims if claim.refuted]
+
+
+def measure(
+    evidence: Evidence, name: str = "the data", paths: Mapping[str, str] | None = None, images: int = 2000,
+    with_controls: bool = True, progress: bool | None = None, say: Say = lambda stage: None,
+) -> Findings:  # fmt: skip
+    """Measure every claim of the paper.
+
+    Parameters
+    ----------
+    evidence : the runs.
+    name : of the dataset, in sentences.
+    paths : source ("mnist", "cifar10", "cifar100") -> local files, for the table of Assumption 4.1; digits always.
+    images : how many of each are taken, from the first on.
+    with_controls : also run the negative controls.
+    progress, say : as of `gather`.
+
+    Raises
+    ------
+    InputError, FileError
+        Files that cannot be read.
+    """
+    s, limits = evidence.settings, evidence.limits
+    pair = (evidence.pilot, evidence.small, evidence.large)
+    say("hypotheses: Assumptions 4.1 and 4.3")
+    datasets = dataset_table(paths or {}, images, progress=progress)
+    claims = [assumption_4_1(s.problem, name), assumption_4_3(s.network.phi, seed=s.seed)]
+    say("the limit against finite networks")
+    claims.append(_agreement(evidence, progress))
+    say("claims")
+    claims += [
+        theorem_4_5(*pair, s.training, s.problem.inputs),
+        gaussian_families(evidence.history),
+        joint_features(*pair, s.training, s.problem.inputs),
+        corollary_4_6(*pair, s.training),
+        update_identity(evidence.small, s.training),
+        *lemmas(s.network.phi, seed=s.seed),
+        table_1(limits, evidence.networks),
+    ]
+    found: list[Control] = []
+    if with_controls:
+        say("negative controls")
+        found = controls(s.seed)
+        claims.append(summary(found))
+    layers = by_layer(*pair, s.training, s.problem.inputs)
+    return Findings(claims, layers, datasets, rows(limits, evidence.networks), found)
+
+
+def _agreement(evidence: Evidence, progress: bool | None) -> Claim:
+    """The limit against dense networks, where there is torch to train them."""
+    s = evidence.settings
+    if not s.widths or importlib.util.find_spec("torch") is None:
+        why = "no finite networks were asked for" if not s.widths else "torch is not installed"
+        return Claim(
+            "Limit of finite networks", "the simulated limit is that of dense networks", NAN, NAN, NAN,
+            Verdict.NOT_RESOLVED, 0, 0, (f"not measured: {why}",),
+        )  # fmt: skip
+    from ..agreement import agreement
+
+    return agreement(
+        s.problem, s.network, s.training, particles=s.particles // 2, replicas=s.replicas, seed=s.seed,
+        progress=progress, workers=s.workers or 1,
+    )  # fmt: skip

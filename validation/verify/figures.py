@@ -1,0 +1,146 @@
+"""The figures of a report: what the certificates rest on, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpsim.plot.eigenvalues import spectra_figure
+from tpsim.plot.files import write_pictures
+from tpsim.plot.read import Band, layers_of
+from tpsim.plot.style import GREY, PAGE, colours, curve, finish, finish_page, line_key, page, whole_numbers
+
+from ..independence import grams, truncation
+from .claims import Findings
+from .evidence import Evidence
+
+Array = np.ndarray
+
+KINDS = {
+    "h": r"$E[Z^h Z^{h\prime}]$",
+    "h centred": r"$\mathrm{Cov}(Z^h)$",
+    "x": r"$E[Z^x Z^{x\prime}]$",
+    "x centred": r"$\mathrm{Cov}(Z^x)$",
+}
+
+
+def save_figures(evidence: Evidence, findings: Findings, folder: Path) -> dict[str, str]:
+    """Write the figures as png; return their captions by file name."""
+    found: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "independence": (partial(_independence, evidence), independence_caption(evidence)),
+        "corollary": (partial(_corollary, evidence), COROLLARY),
+        "spectra_x": (lambda figure: spectra_figure(evidence.large, "x", figure=figure), _spectra("Z^x")),
+        "spectra_h": (lambda figure: spectra_figure(evidence.large, "h", figure=figure), _spectra("Z^h")),
+    }
+    if evidence.large.sizes["layer"] > 1:
+        found["families"] = (partial(_families, evidence), FAMILIES)
+    write_pictures({name: draw for name, (draw, _) in found.items()}, folder)
+    return {f"{name}.png": caption for name, (_, caption) in found.items()}
+
+
+COROLLARY = (
+    "Corollary 4.6: loss, largest error signal, and smallest eigenvalue of the last features' Gram matrix K^L at 2M "
+    "particles; bands are 2 standard errors over replicas. While the last stays above zero, "
+    "eta^2 chi' K chi >= eta^2 lambda_min |chi|^2 and the readout moves unless every error signal is zero."
+)
+FAMILIES = (
+    "The Gaussian families (C.1), (C.2) against the whole past: smallest singular value of the new randomness of all "
+    "samples together, by matrix and step; the lowest of all replicas. Above zero at every step, the families are "
+    "non-degenerate over space and time. Below the dotted line rounding does not tell."
+)
+
+
+def _spectra(symbol: str) -> str:
+    return f"Eigenvalues of the Gram matrix of {symbol} at the first and the last step, by layer, at 2M particles."
+
+
+def independence_caption(evidence: Evidence) -> str:
+    """What the picture of Theorem 4.5 shows."""
+    return (
+        "Theorem 4.5: smallest over largest eigenvalue of the Gram matrices of Z^h and Z^x, centred and not, by layer "
+        "and step, at 2M particles; bands are 2 standard errors over replicas. Dashed: the square of what the "
+        f"tolerance has dropped, accumulated ({floor(evidence):.2g})."
+    )
+
+
+def floor(evidence: Evidence) -> float:
+    """The square of the accumulated truncation, the worst of all replicas."""
+    training = evidence.settings.training
+    return float(max(truncation(run, training).max() for run in (evidence.small, evidence.large)) ** 2)
+
+
+def _independence(evidence: Evidence, figure: Any) -> Any:
+    run, steps = evidence.large, evidence.large["step"].values
+    layers, matrices = layers_of(run, None), grams(run)
+    palette = dict(zip(layers, colours(len(layers)), strict=True))
+    with page(figure, (PAGE, 4.2)) as figure:
+        axes = figure.subplots(2, 2, sharex=True, sharey=True)
+        for ax, (kind, title) in zip(axes.flat, KINDS.items(), strict=True):
+            values = np.linalg.eigvalsh(matrices[kind])
+            ratio = _ratio(values[..., 0], values[..., -1])
+            for l in layers:
+                curve(ax, steps, _band(ratio[:, :, l - 1]), palette[l])
+            ax.axhline(max(floor(evidence), 1e-16), color=GREY, linestyle="--")
+            ax.set_yscale("log", nonpositive="clip")
+            whole_numbers(ax, steps)
+            finish(ax, title, "training step $t$", r"$\lambda_{\min}/\lambda_{\max}$")
+            ax.label_outer()
+        keys = [line_key(palette[l], f"$l={l}$") for l in layers]
+        finish_page(figure, "Linear independence of features", [*keys, line_key(GREY, "floor", linestyle="--")])
+    return figure
+
+
+def _families(evidence: Evidence, figure: Any) -> Any:
+    run = evidence.history
+    steps, layers = run["step"].values, layers_of(run.isel(layer=slice(1, None)), None)
+    palette = dict(zip(layers, colours(len(layers)), strict=True))
+    with page(figure, (PAGE, 2.7)) as figure:
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, way, title in zip(
+            axes, ("forward", "backward"), (r"forward: $\delta x^{l-1}_t$", r"backward: $\mathrm{d}h^l_t$"), strict=True
+        ):
+            for l in layers:
+                values = run[f"innovation_{way}"].sel(layer=l).min("replica").values
+                ax.plot(steps, values, color=palette[l], marker="o")
+            ax.axhline(1e-6, color=GREY, linestyle=":")
+            ax.set_yscale("log", nonpositive="clip")
+            whole_numbers(ax, steps)
+            finish(ax, title, "training step $t$", "new randomness")
+        axes[1].set_ylabel("")
+        keys = [line_key(palette[l], f"$W^{l}$", marker="o") for l in layers]
+        finish_page(figure, "New randomness of all samples together", [*keys, line_key(GREY, "1e-6", linestyle=":")])
+    return figure
+
+
+def _corollary(evidence: Evidence, figure: Any) -> Any:
+    run, steps = evidence.large, evidence.large["step"].values
+    smallest = np.linalg.eigvalsh(run["kernel_x"].isel(layer=-1).values)[..., 0]
+    panels = {
+        "loss": run["loss"].values,
+        r"$\max_i |\chi_{t,i}|$": np.abs(run["chi"].values).max(axis=-1),
+        r"$\lambda_{\min}(K^L_t)$": smallest,
+    }
+    with page(figure, (PAGE, 2.5)) as figure:
+        for ax, (label, values) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            curve(ax, steps, _band(values), "black")
+            ax.set_yscale("log", nonpositive="clip")
+            whole_numbers(ax, steps)
+            finish(ax, "", "training step $t$", label)
+        finish_page(figure, "Convergence, and why it can only end at a global minimum")
+    return figure
+
+
+def _band(values: Array) -> Band:
+    """Mean +- 2 s.e. over the first axis."""
+    mean = values.mean(axis=0)
+    error = 2 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return Band(mean, mean - error, mean + error, len(values))
+
+
+def _ratio(smallest: Array, largest: Array) -> Array:
+    """0 where there is nothing: features that are zero are dependent."""
+    return np.divide(smallest, largest, out=np.zeros_like(smallest), where=largest > 0)
