@@ -43,6 +43,8 @@ def test_names_and_dimensions_are_those_promised():
         "f_probe": ("replica", "probe_step", "probe"),
         **dict.fromkeys(("kernel_h", "kernel_x", "kernel_dh", "kernel_h0", "kernel_x0"), kernel),
         **dict.fromkeys(("mean_h", "mean_x", "residual_forward", "residual_backward"), kernel[:-1]),
+        "increment_forward": kernel[:-1],
+        **dict.fromkeys(("innovation_forward", "innovation_backward"), kernel[:3]),
         **dict.fromkeys(("feature_change_h", "feature_change_x", "rank_forward", "rank_backward"), kernel[:3]),
         **dict.fromkeys(("dropped_forward", "dropped_backward"), kernel[:3]),
         "batch": ("step", "sample"),
@@ -63,9 +65,11 @@ def test_names_and_dimensions_are_those_promised():
     assert config["network"]["init_scale"] == [1.0, 1.0, 1.0]
     assert json.loads(run.attrs["versions"])["tpsim"] == tpsim.results.versions()["tpsim"]
     # what is undefined at layer 1 is NaN there, and finite elsewhere
-    for name in set(expected) - {"residual_forward", "residual_backward", "dropped_forward", "dropped_backward"}:
+    hidden = {name for name in expected if name.startswith(("residual", "increment", "innovation", "dropped"))}
+    for name in set(expected) - hidden:
         assert np.isfinite(run[name]).all(), name
-    assert np.isfinite(run.residual_forward.sel(layer=2)).all() and np.isnan(run.residual_forward.sel(layer=1)).all()
+    for name in hidden:
+        assert np.isfinite(run[name].sel(layer=2)).all() and np.isnan(run[name].sel(layer=1)).all(), name
 
 
 def test_the_first_and_the_last_step_are_always_recorded():

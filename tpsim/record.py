@@ -49,7 +49,8 @@ class Recorder:
             "mean_h": (T, L, m), "mean_x": (T, L, m),
             "feature_change_h": (T, L), "feature_change_x": (T, L),
             "rank_forward": (T, L), "rank_backward": (T, L),
-            "residual_forward": (T, L, m), "residual_backward": (T, L, m),
+            "residual_forward": (T, L, m), "residual_backward": (T, L, m), "increment_forward": (T, L, m),
+            "innovation_forward": (T, L), "innovation_backward": (T, L),
             "dropped_forward": (T, L), "dropped_backward": (T, L),
             "kernel_h0": (len(schedule.joint), L, m, m), "kernel_x0": (len(schedule.joint), L, m, m),
         }  # fmt: skip
@@ -106,11 +107,17 @@ class Recorder:
         put["rank_forward"][t, l - 1], put["rank_backward"][t, l - 1] = state.hidden[l].ranks
         put["dropped_forward"][t, l - 1], put["dropped_backward"][t, l - 1] = seen.dropped, back.dropped
         here, delta = self._increment(fields, l - 1)
+        size, square = inner_rows(fields.x[l - 1], fields.x[l - 1])[here], inner_rows(delta, delta)
+        put["increment_forward"][t, l - 1, here] = np.sqrt(self._divide("increment_forward", square, size))
+        square = np.where(square > STATIC**2 * size, square, 0.0)
         past = inner(delta, state.hidden[l].X.array[: seen.known])
-        self._new_randomness("residual_forward", t, l, here, delta, past, inner_rows(fields.x[l - 1], fields.x[l - 1]))
-        dh = fields.dh[l]
-        past = back.coordinates[:, : back.known]
-        self._new_randomness("residual_backward", t, l, np.arange(len(dh)), dh, past, inner_rows(dh, dh))
+        self._new_randomness("residual_forward", (t, l), here, square, past)
+        # x_{t-1} lies in the past: delta x_t and x_t have the same coordinates on the directions that are new
+        self._innovation("innovation_forward", (t, l), square, seen.coordinates[here, seen.known :])
+        square = inner_rows(fields.dh[l], fields.dh[l])
+        past, new = np.split(back.coordinates, [back.known], axis=1)
+        self._new_randomness("residual_backward", (t, l), np.arange(len(square)), square, past)
+        self._innovation("innovation_backward", (t, l), square, new)
 
     def _increment(self, fields: Fields, l: int) -> tuple[Array, Array]:
         """delta x^l_t(xi_i) (B.3), delta x_0 = x_0, and the rows it is known for: those that step t-1 evaluated."""
@@ -120,17 +127,29 @@ class Recorder:
         _, here, there = np.intersect1d(fields.samples, before.samples, return_indices=True)
         return here, x[here] - before.x[l][there]
 
-    def _new_randomness(self, name: str, t: int, l: int, rows: Array, z: Array, past: Array, reference: Array) -> None:
-        """|P_perp z_i| / |z_i| against the basis of all the past, on which z has the coordinates `past`.
+    def _new_randomness(self, name: str, at: tuple[int, int], rows: Array, square: Array, past: Array) -> None:
+        """|P_perp z_i| / |z_i| against the basis of all the past; `past` are z's coordinates on it, square = |z|^2.
 
         Resolved down to 1e-8, the rounding of sqrt(|z|^2 - |past|^2); undefined where z vanishes up to rounding.
         """
-        square = inner_rows(z, z)
-        square = np.where(square > (STATIC**2) * reference[rows], square, 0.0)
+        t, l = at
         residual = np.sqrt(np.maximum(square - (past**2).sum(axis=1), 0.0))
-        ratio = np.full(len(self.arrays[name][t, l - 1]), np.nan)
-        ratio[rows] = self._divide(name, residual, np.sqrt(square))
-        self.arrays[name][t, l - 1] = ratio
+        self.arrays[name][t, l - 1, rows] = self._divide(name, residual, np.sqrt(square))
+
+    def _innovation(self, name: str, at: tuple[int, int], square: Array, new: Array) -> None:
+        """Smallest singular value of the rows P_perp z_i / |z_i|, from the coordinates of z on the new directions.
+
+        Its square is the smallest eigenvalue of a Schur complement: that of this step, in the covariance of (C.1) or
+        (C.2) over all samples and steps so far. What the tolerance left out is missing: an error below sqrt(m)
+        tolerance |x| / |z|, and 0 where there are fewer new directions than samples.
+        """
+        t, l = at
+        if (square == 0).any():
+            self.undefined.add(name)
+        elif square.size:
+            rows = new / np.sqrt(square)[:, None]
+            full = rows.shape[1] >= rows.shape[0]
+            self.arrays[name][t, l - 1] = np.linalg.svd(rows, compute_uv=False)[-1] if full else 0.0
 
     def _relative_change(self, name: str, index: tuple[int, int], z: Array, z0: Array) -> None:
         """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2)."""
