@@ -18,6 +18,7 @@ identically distributed, so that a Student bound on their mean holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,10 @@ import xarray as xr
 from tpsim.problem import Training
 
 from .claim import REPLICAS, Bounds, Claim, Verdict, bounds, extrapolated
+from .truncation import truncation
 
 Array = np.ndarray
+Group = tuple[str, int]  # (kind, layer)
 
 KINDS = ("h", "x", "h centred", "x centred")
 ROUNDING = 1e-12  # of lambda_min / scale in float64: sums over M particles and the centring cost about 1e-15 each
@@ -131,63 +134,6 @@ def smallest(
     return values.min(("kind", "step", "layer"), skipna=False).values
 
 
-def truncation(run: xr.Dataset, training: Training) -> Array:
-    """Largest accumulated truncation of each replica over steps and layers (replica,), relative to the features.
-
-    First-order accounting of what the tolerance drops. A product with W^l' leaves out the share dropped^(1/2) of its
-    argument's norm; every left-out part counts with the weight with which it enters the fields, and its amplification
-    by later layers and steps is taken as one (so it is an estimate, tested against runs of smaller tolerance):
-
-        a_{t,l} = sum_{2<=l'<=l} F_{t,l'} + sum_{s<t} sum_{l'>=2} w_{s,l'} (F_{s,l'} + B_{s,l'})
-        w_{s,l} = eta_l sum_i |chi_i| |dh^l_i| |x^{l-1}_i| max_j |x^{l-1}_j| / max_j |h^l_j|     (all at step s)
-
-    with F, B = dropped_forward^(1/2), dropped_backward^(1/2): w is the relative size of the update of h^l, which is
-    -eta_l sum_i chi_i dh^l_i <x^{l-1}_i, x^{l-1}_j>. It is 0 where h^l is 0. A step that was not recorded counts as the
-    recorded one before it, at its own rates.
-
-    Returns zeros where nothing is dropped: L = 1, the lazy limits, dense networks.
-    """
-    if "dropped_forward" not in run or run.sizes["layer"] == 1:
-        return np.zeros(run.sizes["replica"])
-    order = ("replica", "step", "layer")
-    forward, backward = (
-        np.sqrt(run[f"dropped_{name}"].transpose(*order).values[..., 1:]) for name in ("forward", "backward")
-    )
-    weighted = (_weights(run, training) * (forward + backward)).sum(axis=-1)
-    earlier = np.cumsum(weighted, axis=-1) - weighted
-    return np.asarray((forward.sum(axis=-1) + earlier).max(axis=-1))
-
-
-def _weights(run: xr.Dataset, training: Training) -> Array:
-    """w_{s,l'} of `truncation` for l' = 2..L, summed over the steps that each recorded one stands for."""
-    steps, depth = run["step"].values, run.sizes["layer"]
-    ends = [*steps[1:], steps[-1]]
-    rates = [
-        sum((training.rates(u, depth)[1:depth] for u in range(s, end)), np.zeros(depth - 1))
-        for s, end in zip(steps, ends, strict=True)
-    ]
-    h, x, dh = (_sizes(run[f"kernel_{z}"]) for z in ("h", "x", "dh"))
-    chi = np.abs(run["chi"].transpose("replica", "step", "sample").values) * _share(run, training)
-    entering = x[:, :, :-1]
-    update = (chi[:, :, None] * dh[:, :, 1:] * entering).sum(axis=-1) * entering.max(axis=-1)
-    size = h[:, :, 1:].max(axis=-1)
-    return np.array(rates) * np.divide(update, size, out=np.zeros_like(size), where=size > 0)
-
-
-def _sizes(kernel: xr.DataArray) -> Array:
-    """|Z_i| = E[Z_i^2]^(1/2): (replica, step, layer, sample)."""
-    values = kernel.transpose("replica", "step", "layer", "sample", "sample2").values
-    return np.sqrt(np.diagonal(values, axis1=-2, axis2=-1))
-
-
-def _share(run: xr.Dataset, training: Training) -> Array:
-    """What turns the recorded chi, that of all m samples, into that of the step's batch: (step, sample)."""
-    batch = run["batch"].transpose("step", "sample").values
-    if training.reduction == "mean":
-        return batch * batch.shape[1] / np.maximum(batch.sum(axis=1, keepdims=True), 1)
-    return batch.astype(float)
-
-
 def floor(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training) -> float:
     """a^2 max trace(K) / scale + `ROUNDING`, with a the largest accumulated truncation of any replica.
 
@@ -208,7 +154,7 @@ def rank(inputs: Array) -> int:
     return int((values > max(inputs.shape) * np.finfo(float).eps * values.max()).sum())
 
 
-def groups(depth: int, inputs: Array) -> list[tuple[str, int]]:
+def groups(depth: int, inputs: Array) -> list[Group]:
     """(kind, layer) that Theorem 4.5 holds for: all, but for h at l = 1 where the inputs are linearly dependent.
 
     Z^{h^1_t(xi)} = Z^{W^1_t} xi is linear in xi at every step, so that item 1 of the theorem fails at l = 1 as soon as
@@ -218,43 +164,81 @@ def groups(depth: int, inputs: Array) -> list[tuple[str, int]]:
     return [(kind, l) for l in range(1, depth + 1) for kind in KINDS if l > 1 or kind[0] == "x" or independent]
 
 
-def theorem_4_5(
-    pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, inputs: Array
-) -> Claim:
+def theorem_4_5(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, inputs: Array) -> Claim:
     """Theorem 4.5: Z^{h^l_t} and Z^{x^l_t} are linearly independent over the samples, centred and not.
 
     Parameters
     ----------
-    pilot, small, large : runs with different seeds; M particles in `small`, 2M in `large`, the same recorded steps.
+    pilot, small, large : runs of different seeds, with the same recorded steps; M particles in `small`, 2M in `large`.
     training : what they were trained with.
     inputs : (m, d); where they are dependent, h at l = 1 is left out and reported as a correction to the theorem.
 
     Returns a claim: estimate and error of the extrapolated mean of T_r, the floor as reference, and how many (kind,
     layer) are settled by a certificate of their own.
 
-    Source: Chen et al. 2025, Theorem 4.5. Bias: see the top of this file; O(1/M^2) in the estimate.
+    Source: Chen et al. 2025, Theorem 4.5, corrected at l = 1.
+    Error: see the top of this file; the estimate has a bias O(M^-2) and Jensen's, which lowers it.
     """
-    return nondegeneracy("Theorem 4.5", pilot, small, large, training, groups(large.sizes["layer"], inputs))
+    depth = large.sizes["layer"]
+    included = groups(depth, inputs)
+    claim = nondegeneracy("Theorem 4.5", pilot, small, large, training, included)
+    if ("h", 1) in included:
+        return claim
+    least = float(smallest(large, pilot, ["h"], [1]).max())
+    correction = (
+        f"correction to the theorem: h of layer 1 is linear in the input, and the {len(inputs)} inputs have rank "
+        f"{rank(inputs)}: lambda_min / scale is at most {least:.1e} there, and does not count"
+    )
+    return replace(claim, notes=(*claim.notes, correction))
 
 
 def nondegeneracy(
     name: str, pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training,
-    included: Sequence[tuple[str, int]], steps: Sequence[int] | None = None,
+    included: Sequence[Group], steps: Sequence[int] | None = None,
 ) -> Claim:  # fmt: skip
     """The claim that the features of the given (kind, layer) are non-degenerate at the given steps (all recorded).
 
-    See `theorem_4_5`, which is this for `groups`.
+    `theorem_4_5` is this for `groups`; the parameters are those.
     """
-    at = large["step"].values if steps is None else list(steps)
-    both = [relative(run, pilot).sel(step=at) for run in (small, large)]
     bar = floor(pilot, small, large, training)
-    decided = certify(_least(both[0], included), _least(both[1], included), bar)
-    rows = _rows(both[0], both[1], included, bar)
-    notes = [
-        f"smallest in {_where(both[1], included)}",
-        f"the tolerance has dropped at most {np.sqrt(max(bar - ROUNDING, 0)):.1e}",
-    ]
+    at = large["step"].values if steps is None else list(steps)
+    at_m, at_2m = (relative(run, pilot).sel(step=at) for run in (small, large))
+    decided = certify(_least(at_m, included), _least(at_2m, included), bar)
+    rows = _rows(at_m, at_2m, included, bar)
+    dropped = max(float(truncation(run, training).max()) for run in (small, large))
+    notes = [f"smallest: {_where(at_2m, included)}", f"accumulated truncation: at most {dropped:.1e}"]
+    if (replicas := min(run.sizes["replica"] for run in (small, large))) < REPLICAS:
+        notes.append(f"{replicas} replicas are too few: a certificate needs {REPLICAS} at each number of particles")
     return Claim(
-        name, "", decided.limit.mean, bar, decided.limit.error, decided.verdict,
+        name, f"lambda_min / lambda_max(pilot) of features over {len(at)} steps, {len(rows)} kinds and layers",
+        decided.limit.mean, bar, decided.limit.error, decided.verdict,
         sum(row.verdict is not Verdict.NOT_RESOLVED for row in rows), len(rows), tuple(notes),
     )  # fmt: skip
+
+
+def by_layer(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, inputs: Array) -> list[Row]:
+    """A certificate for each (kind, layer) of its own, also for those that `theorem_4_5` leaves out."""
+    every = [(kind, l) for l in range(1, large.sizes["layer"] + 1) for kind in KINDS]
+    return _rows(relative(small, pilot), relative(large, pilot), every, floor(pilot, small, large, training))
+
+
+def _rows(small: xr.DataArray, large: xr.DataArray, included: Sequence[Group], bar: float) -> list[Row]:
+    rows = []
+    for group in included:
+        one = certify(_least(small, [group]), _least(large, [group]), bar)
+        rows.append(Row(*group, one.limit.mean, one.limit.error, one.low, bar, one.verdict))
+    return rows
+
+
+def _least(values: xr.DataArray, included: Sequence[Group]) -> Array:
+    """Least value of each replica over the steps and the given (kind, layer): (replica,)."""
+    cells = [values.sel(kind=kind, layer=l).min("step", skipna=False).values for kind, l in included]
+    return np.asarray(np.min(cells, axis=0))
+
+
+def _where(values: xr.DataArray, included: Sequence[Group]) -> str:
+    """Say which cell has the smallest mean."""
+    means = {group: values.sel(kind=group[0], layer=group[1]).mean("replica") for group in included}
+    kind, layer = min(means, key=lambda group: float(means[group].min()))
+    step = int(values["step"][int(np.argmin(means[kind, layer].values))])
+    return f"{kind} of layer {layer} at step {step}"
