@@ -256,7 +256,7 @@ def test_overflow_in_scaling_is_an_input_error(tmp_path):
 def test_load_is_the_source_and_names_what_is_allowed(tmp_path):
     path = write_npz(tmp_path / "a.npz")
     assert describe(load("npz", path=str(path), scale="sqrt_d")) == describe(npz(path, scale="sqrt_d"))
-    with pytest.raises(InputError, match="data.source: got 'mnits'; allowed: one of digits, cifar10, mnist, csv, npz"):
+    with pytest.raises(InputError, match="data.source: got 'mnits'; allowed: one of digits, cifar10, cifar100, mnist,"):
         load("mnits")
     with pytest.raises(InputError, match=r"data\.cuont: got 3; allowed: source digits takes classes, count, probes"):
         load("digits", cuont=3)

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from tpsim.data import cifar10, describe, digits, mnist
+from tpsim.data import cifar10, cifar100, describe, digits, mnist
 from tpsim.data.formats import read_cifar_pickle, read_idx
+from tpsim.data.images import training_images
 from tpsim.errors import FileError, InputError, Notice
 
 
@@ -219,6 +220,69 @@ def test_binary_with_other_labels(tmp_path):
     write_binary(tmp_path / "data_batch_1.bin", images(3, 3072, 0)[0], [1, 2, 99])
     with pytest.warns(Notice), pytest.raises(FileError, match="labels outside 0..9"):
         cifar10(tmp_path)
+
+
+# CIFAR-100 ------------------------------------------------------------------------------------------------------------
+
+
+def images_100(count, seed):
+    """Random images with coarse and fine labels, which always differ."""
+    pixels, fine = images(count, 3072, seed)
+    return pixels, 9 - fine, fine
+
+
+@pytest.mark.parametrize("style", ["binary", "protocol 2", "protocol 5"])
+@pytest.mark.parametrize("folder", ["", "standard"])
+def test_cifar100(tmp_path, style, folder):
+    """Both labels of every image, which differ, are read from where they are."""
+    place = tmp_path / f"cifar-100-{'binary' if style == 'binary' else 'python'}" if folder else tmp_path
+    place.mkdir(exist_ok=True)
+    train, test = images_100(200, 0), images_100(80, 1)
+    for name, (pixels, coarse, fine) in (("train", train), ("test", test)):
+        if style == "binary":
+            rows = zip(coarse, fine, pixels, strict=True)
+            (place / f"{name}.bin").write_bytes(b"".join(bytes([a, b]) + row.tobytes() for a, b, row in rows))
+        else:
+            names = [b"a.png"] * len(fine)
+            content = {b"filenames": names, b"batch_label": b"x", b"data": pixels}
+            content |= {b"coarse_labels": coarse.tolist(), b"fine_labels": fine.tolist()}
+            (place / name).write_bytes(pickle.dumps(content, protocol=int(style[-1])))
+    for k, kind in ((1, "coarse"), (2, "fine")):
+        problem = cifar100(tmp_path, classes=(3, 8), count=9, seed=3, probes=6, labels=kind)
+        check(problem, (train[0], train[k]), (test[0], test[k]), (3, 8), 3072)
+    assert describe(cifar100(str(tmp_path), (3, 8), 9, 3, 6)) == describe(problem)
+    raw = training_images("cifar100", tmp_path)
+    assert np.array_equal(raw.pixels, train[0]) and np.array_equal(raw.labels, train[2])
+
+
+def test_cifar100_refuses_other_labels_and_files(tmp_path):
+    with pytest.raises(InputError, match=r"labels: got 'medium'; allowed: \"fine\" or \"coarse\""):
+        cifar100(tmp_path, labels="medium")
+    with pytest.raises(InputError, match=r"two different classes of 0\.\.19$"):
+        cifar100(tmp_path, classes=(0, 20), labels="coarse")
+    with pytest.raises(FileError, match=r"train\.bin, train exists in .*cifar-100-python"):
+        cifar100(tmp_path)
+    path = tmp_path / "train.bin"
+    path.write_bytes(bytes(3073 * 5))  # CIFAR-10
+    with pytest.raises(FileError, match=r"train\.bin: 15365 bytes are not a whole number of rows of 3074"):
+        cifar100(tmp_path)
+    for kind, row in (("fine", b"\0\x64"), ("coarse", b"\x14\0")):
+        path.write_bytes(row + bytes(3072))
+        with pytest.raises(FileError, match=r"labels outside 0\.\.(99|19) \(is it CIFAR-100\?\)"):
+            cifar100(tmp_path, labels=kind)
+    path.unlink()
+    write_pickle(tmp_path / "train", *images(4, 3072, 0))  # CIFAR-10
+    with pytest.raises(FileError, match=r"not a CIFAR-100 python batch \(KeyError: 'fine_labels'\)"):
+        cifar100(tmp_path)
+
+
+def test_training_images_are_those_of_the_files(tmp_path):
+    with pytest.raises(InputError, match="source: got 'imagenet'; allowed: one of digits, mnist, cifar10, cifar100"):
+        training_images("imagenet", tmp_path)
+    with pytest.raises(InputError, match="path"):
+        training_images("mnist")
+    found = training_images("digits")
+    assert found.pixels.shape == (1797, 64) and set(found.labels) == set(range(10))
 
 
 # MNIST ----------------------------------------------------------------------------------------------------------------

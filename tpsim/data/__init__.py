@@ -1,4 +1,4 @@
-"""Where a `Problem` comes from: digits, CIFAR-10, MNIST (IDX), csv, npz, a Gaussian mixture.
+"""Where a `Problem` comes from: digits, CIFAR-10, CIFAR-100, MNIST (IDX), csv, npz, a Gaussian mixture.
 
 Every source returns inputs that are used exactly as they are; what was done to the raw numbers is in two options that
 all sources share, and in nothing else:
@@ -8,7 +8,7 @@ all sources share, and in nothing else:
 - `scale`, after that: "none", "sqrt_d" (each input divided by sqrt(d)), or a positive factor.
 """
 
-from .images import cifar10, digits, mnist
+from .images import cifar10, cifar100, digits, mnist
 from .registry import SOURCES, Source, describe, explain, load, resolve_options
 from .tables import csv, gaussian_mixture, npz
 
@@ -16,6 +16,7 @@ __all__ = [
     "SOURCES",
     "Source",
     "cifar10",
+    "cifar100",
     "csv",
     "describe",
     "digits",

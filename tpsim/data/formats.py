@@ -1,4 +1,4 @@
-"""The standard file formats of MNIST (IDX) and CIFAR-10 (binary and python pickles): bytes in, uint8 arrays out.
+"""The standard file formats of MNIST (IDX) and CIFAR (binary and python pickles): bytes in, uint8 arrays out.
 
 Nothing in a file is ever executed: the pickles are read by an Unpickler that can build two inert records and nothing
 else, and every size is checked against the bytes that are there.
@@ -11,7 +11,7 @@ import math
 import pickle
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -75,50 +75,69 @@ def _parse_idx(file: IO[bytes] | gzip.GzipFile, path: Path) -> Array:
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def read_cifar_binary(path: Path) -> tuple[Array, Array]:
-    """Return (pixels (N, 3072) uint8, labels (N,) uint8) of a CIFAR-10 binary batch: rows of 3073 bytes, label first.
+class Cifar(NamedTuple):
+    """Which of the labels of an image is read; a binary row holds all of them, then the pixels."""
+
+    dataset: str
+    fields: tuple[str, ...]  # their names in the python batches, in the order of the bytes
+    read: str
+    classes: int
+
+
+CIFAR_10 = Cifar("CIFAR-10", ("labels",), "labels", 10)
+CIFAR_100 = {
+    "fine": Cifar("CIFAR-100", ("coarse_labels", "fine_labels"), "fine_labels", 100),
+    "coarse": Cifar("CIFAR-100", ("coarse_labels", "fine_labels"), "coarse_labels", 20),
+}
+
+
+def read_cifar_binary(path: Path, kind: Cifar = CIFAR_10) -> tuple[Array, Array]:
+    """Return (pixels (N, 3072) uint8, labels (N,) uint8) of a binary batch: rows of labels and 3072 bytes.
 
     Raises
     ------
     FileError
-        Unreadable, empty, not a whole number of rows, or a label above 9.
+        Unreadable, empty, not a whole number of rows, or a label out of range.
     """
     try:
         raw = np.fromfile(path, dtype=np.uint8)
     except (OSError, MemoryError) as error:
         raise FileError(f"{path}: cannot be read ({_reason(error)})") from None
-    rows, rest = divmod(raw.size, CIFAR_PIXELS + 1)
+    width = len(kind.fields) + CIFAR_PIXELS
+    rows, rest = divmod(raw.size, width)
     if rows == 0 or rest:
-        raise FileError(f"{path}: {raw.size} bytes are not a whole number of rows of {CIFAR_PIXELS + 1} bytes")
-    table = raw.reshape(rows, CIFAR_PIXELS + 1)
-    return _checked_cifar(table[:, 1:], table[:, 0], path)
+        raise FileError(f"{path}: {raw.size} bytes are not a whole number of rows of {width} bytes")
+    table = raw.reshape(rows, width)
+    return _checked_cifar(table[:, len(kind.fields) :], table[:, kind.fields.index(kind.read)], path, kind)
 
 
-def read_cifar_pickle(path: Path) -> tuple[Array, Array]:
-    """Return (pixels (N, 3072) uint8, labels (N,) uint8) of a CIFAR-10 python batch, without executing anything.
+def read_cifar_pickle(path: Path, kind: Cifar = CIFAR_10) -> tuple[Array, Array]:
+    """Return (pixels (N, 3072) uint8, labels (N,) uint8) of a python batch, without executing anything.
 
     Raises
     ------
     FileError
-        Unreadable, names anything outside the allow-list, or holds anything but `data` and `labels` of equal length.
+        Unreadable, names anything outside the allow-list, or has no `data` and labels of equal length.
     """
     try:
         with path.open("rb") as file:
             content = _InertUnpickler(file, encoding="bytes").load()
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
-        pixels, labels = fields["data"].array(), np.array(fields["labels"])
+        pixels, labels = fields["data"].array(), np.array(fields[kind.read])
     except FileError as error:
         raise FileError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle may raise anything
-        raise FileError(f"{path}: not a CIFAR-10 python batch ({_reason(error)})") from None
+        raise FileError(f"{path}: not a {kind.dataset} python batch ({_reason(error)})") from None
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or pixels.shape != (len(labels), CIFAR_PIXELS):
         raise FileError(f"{path}: data {pixels.shape} and labels {labels.shape} are not (N, {CIFAR_PIXELS}) and (N,)")
-    return _checked_cifar(pixels, labels, path)
+    return _checked_cifar(pixels, labels, path, kind)
 
 
-def _checked_cifar(pixels: Array, labels: Array, path: Path) -> tuple[Array, Array]:
-    if labels.size == 0 or labels.min() < 0 or labels.max() > 9:
-        raise FileError(f"{path}: labels outside 0..9 (is it CIFAR-10?)" if labels.size else f"{path}: holds no image")
+def _checked_cifar(pixels: Array, labels: Array, path: Path, kind: Cifar) -> tuple[Array, Array]:
+    if labels.size == 0:
+        raise FileError(f"{path}: holds no image")
+    if labels.min() < 0 or labels.max() >= kind.classes:
+        raise FileError(f"{path}: labels outside 0..{kind.classes - 1} (is it {kind.dataset}?)")
     return pixels, labels.astype(np.uint8)
 
 
@@ -163,7 +182,7 @@ class _InertUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise FileError(f"refused: the pickle names {module}.{name}, which no CIFAR-10 batch needs")
+            raise FileError(f"refused: the pickle names {module}.{name}, which no CIFAR batch needs")
         return _ALLOWED[(module, name)]
 
     def persistent_load(self, pid: Any) -> Any:

@@ -35,6 +35,7 @@ class Source:
 SOURCES = {
     "digits": Source(images.digits, "pixels / 16, in [0, 1]"),
     "cifar10": Source(images.cifar10, "pixels / 255, in [0, 1]"),
+    "cifar100": Source(images.cifar100, "pixels / 255, in [0, 1]"),
     "mnist": Source(images.mnist, "bytes / 255, in [0, 1]; other IDX types as they are"),
     "csv": Source(tables.csv, "numbers as in the file"),
     "npz": Source(tables.npz, "numbers as in the file"),
