@@ -1,0 +1,236 @@
+"""The Gaussian families (C.1), (C.2) over space and time, and joint initial-and-final features (Section 5.3, Figure 2).
+
+{Zhat^{W_0^l delta x^{l-1}_s(xi_i)}} and {Zhat^{W_0^l' dh^l_s(xi_i)}}, over samples i and steps s <= t, have the
+covariances E[Z^{delta x} Z^{delta x}'] and E[Z^dh Z^dh'] (Lemma C.1), whose determinants are products over steps of
+those of Schur complements. The innovation of a step, the smallest singular value of all its P_perp z_i / |z_i|
+together, is positive for every step iff the family is non-degenerate. It has to be taken against *all* the past:
+with the tolerance of an ordinary run the basis of the past is thinned, and what is off it overstates what is new.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from tpsim import InputError, Network, Problem, Training, simulate
+
+from .claim import Claim, Verdict, bounds
+from .independence import ROUNDING, certify, groups
+from .truncation import truncation
+
+Array = np.ndarray
+Group = tuple[str, int]  # (kind, layer)
+
+WHOLE = 1e-10  # the tolerance that keeps the whole past: far above the rounding of a basis, 1e-15
+LARGEST = 1e-6  # of a tolerance that still counts as that
+ENOUGH = 5  # steps, from the first one on, that have to be resolved
+MARGIN = 10.0  # of the floor over what the tolerance can have left out
+VANISHED = 1e-12  # an error signal below this, relative to the first one, is rounding
+FROZEN = 1e-12  # a relative change of features below this is rounding
+
+
+def families(
+    problem: Problem, network: Network, training: Training, particles: int = 2048, replicas: int = 8, seed: int = 0,
+    steps: int = 25, progress: Any = None, workers: int = 1,
+) -> xr.Dataset:  # fmt: skip
+    """The first steps of a run whose bases keep the whole past, for `gaussian_families`.
+
+    Parameters
+    ----------
+    problem, network, training, particles, replicas, seed, progress, workers : as of `tpsim.simulate`.
+    steps : int
+        At most so many; fewer where training is shorter, or where a space would hold more arrays than half its
+        particles: it gets up to 2 m a step, 4 m with three or more hidden layers.
+
+    Returns a run of `simulate`. Its attributes say how many steps and particles it had.
+
+    Raises
+    ------
+    InputError, ResourceError, RunStopped
+        As of `simulate`.
+
+    Cost: O(M m^2 t^2) for t steps: the ranks do not saturate.
+    """
+    m = problem.samples
+    room = (particles // 2 - 2 * m - 3) // (2 * m * (2 if network.depth > 2 else 1)) - 1
+    short = replace(training, steps=max(min(steps, training.steps, room), 0))
+    return simulate(
+        problem, network, short, particles, replicas, tolerance=WHOLE, seed=seed, progress=progress, workers=workers
+    )
+
+
+def gaussian_families(run: xr.Dataset) -> Claim:
+    """(C.1), (C.2): new randomness enters at every step with an error signal, in every W^l and in both directions.
+
+    The innovation of every step, W^l, direction and replica is compared with a floor that was fixed beforehand. What
+    the tolerance left out of x and dh has at most the size sqrt(m) tolerance over all samples; delta x is smaller than
+    x, so that
+
+        floor = 10 sqrt(m) tolerance / min_i (|delta x_i| / |x_i|)   forward,   10 sqrt(m) tolerance   backward.
+
+    The margin covers rounding (1e-15 per array, grown by 2^t where t steps extrapolate). As long as nothing sank below
+    the floor nothing was left out either, so that the past is whole. A finite number of particles makes innovations
+    smaller only: a minimum over coefficients has at most the expectation that the limit's coefficients give.
+
+    Parameters
+    ----------
+    run : of `families`.
+
+    Returns a claim: PASS if all are above the floor in each of the first 5 steps; FAIL if one of step 0 is not, where
+    the theory needs no training at all; NOT RESOLVED otherwise. Estimate: the smallest innovation of the first 5 steps,
+    mean over replicas; reference: the largest floor of these steps. Resolved: steps from 0 on that are above the floor,
+    of those up to the first one that no error signal precedes.
+
+    Raises
+    ------
+    InputError
+        A run with a thinned past (tolerance above 1e-6), or without innovations, as those of NTP and SP.
+    """
+    name, statement = "Gaussian families (C.1), (C.2)", "smallest innovation of the first steps against all the past"
+    if run.sizes["layer"] == 1:
+        note = "one hidden layer has no W^l between hidden layers, and so no such family"
+        return Claim(name, statement, np.nan, np.nan, np.nan, Verdict.NOT_RESOLVED, 0, 0, (note,))
+    values, floors = innovations(run)
+    steps = _steps_with_signal(run)
+    above = (values > floors).all(dim=("direction", "replica", "layer")).values[:steps]
+    resolved = int(np.cumprod(above).sum())
+    verdict = Verdict.NOT_RESOLVED if 0 < resolved < ENOUGH else Verdict.PASS if resolved else Verdict.FAIL
+    first = values.isel(step=slice(min(ENOUGH, steps)))
+    smallest = bounds(first.min(dim=("direction", "step", "layer"), skipna=False).values)
+    bar = float(floors.isel(step=slice(min(ENOUGH, steps))).max())
+    notes = (_what_ran(run), _until(values, floors, resolved, steps), _lengths(values, floors, steps))
+    return Claim(name, statement, smallest.mean, bar, smallest.error, verdict, resolved, steps, notes)
+
+
+def innovations(run: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Innovations and their floors, (direction, replica, step, layer) with layer 2..L; see `gaussian_families`."""
+    tolerance = json.loads(run.attrs.get("config", "{}")).get("simulation", {}).get("tolerance", np.inf)
+    if "innovation_forward" not in run or tolerance > LARGEST:
+        raise InputError("run", f"<tolerance {tolerance}>", f"a run with innovations and tolerance <= {LARGEST}")
+    hidden = run.sel(layer=slice(2, None))
+    directions = ("forward", "backward")
+    values = xr.concat([hidden[f"innovation_{name}"] for name in directions], dim="direction")
+    increment = hidden["increment_forward"].min("sample", skipna=False)
+    bar = MARGIN * np.sqrt(run.sizes["sample"]) * tolerance
+    floors = xr.concat([bar / increment.where(increment > 0), xr.full_like(increment, bar)], dim="direction")
+    order = ("direction", "replica", "step", "layer")
+    return tuple(array.transpose(*order).assign_coords(direction=list(directions)) for array in (values, floors))  # type: ignore[return-value]
+
+
+def _steps_with_signal(run: xr.Dataset) -> int:
+    """How many steps, from 0 on, have all followed an update with a non-zero error signal; step 0 needs none."""
+    signal = (abs(run["chi"]) * run["batch"]).max("sample").transpose("replica", "step").values
+    moving = (signal > VANISHED * abs(run["chi"]).max().item()).all(axis=0)[:-1]
+    return 1 + int(np.cumprod(moving).sum())
+
+
+def _what_ran(run: xr.Dataset) -> str:
+    return (
+        f"{run.sizes['step'] - 1} steps, {run.attrs['particles']} particles, {run.sizes['replica']} replicas; "
+        f"the past is whole (tolerance {json.loads(run.attrs['config'])['simulation']['tolerance']:.0e})"
+    )
+
+
+def _until(values: xr.DataArray, floors: xr.DataArray, resolved: int, steps: int) -> str:
+    """Say from which step on, and where, the new randomness is below the floor."""
+    if resolved == steps:
+        return f"above the floor at all of the {steps} steps"
+    ratio = (values / floors).isel(step=resolved).min("replica", skipna=False).fillna(0.0)
+    direction, layer = np.unravel_index(int(np.argmin(ratio.values)), ratio.shape)
+    return (
+        f"not resolved from step {int(values['step'][resolved])} on: {ratio['direction'].values[direction]} innovation "
+        f"of W^{int(ratio['layer'][layer])} below the floor"
+    )
+
+
+def _lengths(values: xr.DataArray, floors: xr.DataArray, steps: int) -> str:
+    """Say for how many steps each direction and W^l is above the floor."""
+    above = (values > floors).all("replica").isel(step=slice(steps)).cumprod("step").sum("step")
+    each = (
+        f"W^{int(l)} {direction} {int(above.sel(layer=l, direction=direction))}"
+        for l in above["layer"].values
+        for direction in above["direction"].values
+    )
+    return f"steps above the floor: {', '.join(each)}"
+
+
+def joint_gram(run: xr.Dataset, kind: str) -> Array:
+    """Gram matrices of [Z_0(1..m), Z_T(1..m)], not centred: (replica, layer, 2m, 2m); kind "h" or "x" (Figure 2)."""
+    order = ("replica", "layer", "sample", "sample2")
+    kernel, joint = run[f"kernel_{kind}"], run[f"kernel_{kind}0"]
+    time = next(dim for dim in ("step", "joint_step") if dim in joint.dims)
+    start, end = (kernel.sel(step=t).transpose(*order).values for t in (0, int(run[time][-1])))
+    both = joint.isel({time: -1}).transpose(*order).values  # rows at step 0, columns at T
+    return np.concatenate(
+        [np.concatenate([start, both], axis=-1), np.concatenate([both.swapaxes(-1, -2), end], axis=-1)], axis=-2
+    )
+
+
+def joint_features(
+    pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, inputs: Array
+) -> Claim:  # fmt: skip
+    """Figure 2: initial and final features of every layer, all 2m of them together, are linearly independent.
+
+    The certificate is that of Theorem 4.5 (`validation.independence.certify`) on T_r = the least lambda_min / scale of
+    `joint_gram` over h, x and the layers, and so is the floor, below which they cannot be told from singular: the
+    accumulated truncation squared times trace / scale, and rounding. Features that hardly moved are nearly singular,
+    and that is no failure: FAIL is for those that did not move at all, as in NTP, or are dependent at 0 or at T.
+
+    Parameters
+    ----------
+    pilot, small, large : runs of different seeds; M particles in `small`, 2M in `large`.
+    training : what they were trained with.
+    inputs : (m, d); h at l = 1 is left out where they are dependent.
+
+    Source: Chen et al. 2025, Section 5.3 and Figure 2 (of layer 2, pre-activations; all layers and both kinds here).
+    """
+    included = [group for group in groups(large.sizes["layer"], inputs) if group[0] in ("h", "x")]
+    mean = {group: _joint(pilot, group).mean(axis=0) for group in included}
+    scale = {group: float(np.linalg.eigvalsh(gram)[-1]) for group, gram in mean.items()}
+    ratio = max((np.trace(mean[group]) / size for group, size in scale.items() if size > 0), default=0.0)
+    accumulated = max(float(truncation(run, training).max()) for run in (small, large))
+    bar = float(accumulated**2 * ratio + ROUNDING)
+    at_m, at_2m = (
+        {group: _least(_joint(run, group)) / (scale[group] or 1.0) for group in included} for run in (small, large)
+    )
+    decided = certify(np.min(list(at_m.values()), axis=0), np.min(list(at_2m.values()), axis=0), bar)
+    each = {group: certify(at_m[group], at_2m[group], bar).verdict for group in included}
+    for group, verdict in each.items():
+        if verdict is Verdict.FAIL and not _has_cause(large, group, scale[group]):
+            each[group] = Verdict.NOT_RESOLVED
+    failed = [f"{kind} of layer {l}" for (kind, l), verdict in each.items() if verdict is Verdict.FAIL]
+    passed = decided.verdict is Verdict.PASS
+    kind, l = min(included, key=lambda group: float(at_2m[group].mean()))
+    notes = [f"smallest: {kind} of layer {l}", f"accumulated truncation: at most {accumulated:.1e}"]
+    return Claim(
+        "Joint initial and final features", f"lambda_min / lambda_max(pilot) of [Z_0, Z_{int(large['step'][-1])}]",
+        decided.limit.mean, bar, decided.limit.error,
+        Verdict.FAIL if failed else Verdict.PASS if passed else Verdict.NOT_RESOLVED,
+        sum(verdict is not Verdict.NOT_RESOLVED for verdict in each.values()), len(each),
+        (*notes, f"singular: {', '.join(failed)}") if failed else tuple(notes),
+    )  # fmt: skip
+
+
+def _joint(run: xr.Dataset, group: Group) -> Array:
+    """`joint_gram` of one kind and layer, (replica, 2m, 2m)."""
+    kind, l = group
+    return joint_gram(run, kind)[:, l - 1]
+
+
+def _least(gram: Array) -> Array:
+    """lambda_min of each replica."""
+    return np.asarray(np.linalg.eigvalsh(gram)[:, 0])
+
+
+def _has_cause(run: xr.Dataset, group: Group, scale: float) -> bool:
+    """Whether error signals did not move the features at all, or these are dependent at step 0 or at the last one."""
+    kind, l = group
+    change = run[f"feature_change_{kind}"].sel(layer=l).isel(step=-1).values
+    m, gram = run.sizes["sample"], _joint(run, group)
+    blocks = (gram[:, :m, :m], gram[:, m:, m:])
+    frozen = not (change > FROZEN).all() and bool((run["chi"] != 0.0).any())
+    return frozen or any(_least(block).max() < ROUNDING * scale or scale == 0 for block in blocks)
