@@ -160,7 +160,7 @@ def product(activation: AnyActivation) -> Product:
         return Product("GOOD (b)", True, found, distance, np.nan, np.nan, np.nan)
     alpha, gamma, delta = (float(w) for w in weights * norms[3] / norms[:3])
     r1, r2, constant = -delta, -gamma, alpha + gamma * delta
-    found = f"{_factor('phi', r1)} {_factor("phi'", r2)} = {_number(constant)}"
+    found = " ".join([_factor("phi", r1), _factor("phi'", r2), "=", _number(constant)])
     return Product("GOOD (b)", False, found, distance, r1, r2, constant)
 
 
