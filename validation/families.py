@@ -29,7 +29,7 @@ WHOLE = 1e-10  # the tolerance that keeps the whole past: far above the rounding
 LARGEST = 1e-6  # of a tolerance that still counts as that
 ENOUGH = 5  # steps, from the first one on, that have to be resolved
 MARGIN = 10.0  # of the floor over what the tolerance can have left out
-VANISHED = 1e-12  # an error signal below this, relative to the first one, is rounding
+VANISHED = 1e-12  # an error signal below this times max(1, the largest of the run) is rounding
 FROZEN = 1e-12  # a relative change of features below this is rounding
 
 
@@ -123,8 +123,8 @@ def innovations(run: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _steps_with_signal(run: xr.Dataset) -> int:
     """How many steps, from 0 on, have all followed an update with a non-zero error signal; step 0 needs none."""
-    signal = (abs(run["chi"]) * run["batch"]).max("sample").transpose("replica", "step").values
-    moving = (signal > VANISHED * abs(run["chi"]).max().item()).all(axis=0)[:-1]
+    used = (abs(run["chi"]) * run["batch"]).max("sample").transpose("replica", "step").values
+    moving = np.min(used, axis=0)[:-1] > VANISHED * max(1.0, float(abs(run["chi"]).max()))
     return 1 + int(np.cumprod(moving).sum())
 
 
@@ -232,5 +232,5 @@ def _has_cause(run: xr.Dataset, group: Group, scale: float) -> bool:
     change = run[f"feature_change_{kind}"].sel(layer=l).isel(step=-1).values
     m, gram = run.sizes["sample"], _joint(run, group)
     blocks = (gram[:, :m, :m], gram[:, m:, m:])
-    frozen = not (change > FROZEN).all() and bool((run["chi"] != 0.0).any())
+    frozen = not (change > FROZEN).all() and bool((abs(run["chi"]) > VANISHED).any())
     return frozen or any(_least(block).max() < ROUNDING * scale or scale == 0 for block in blocks)

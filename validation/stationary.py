@@ -17,13 +17,13 @@ from scipy.special import stdtrit
 from tpsim.problem import Training
 
 from .claim import Claim, Verdict, bounds, extrapolated
+from .families import VANISHED
 from .independence import nondegeneracy
 
 Array = np.ndarray
 
 CONVERGED = 1e-3  # a loss below this
 SHARE = 0.1  # of its start: an error signal below this is on its way to zero
-VANISHED = 1e-12  # an error signal below this, relative to the largest of the run, is rounding
 FALSE = 0.001  # how often the consistency check may reject what is true, all steps together
 ROUNDING = 1e-12  # relative, of second moments
 
@@ -49,7 +49,7 @@ def corollary_4_6(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, train
     """
     name, statement = "Corollary 4.6", "lambda_min / lambda_max(pilot) of K^L while there are error signals"
     largest = _largest_signal(large).max(axis=0)
-    steps = large["step"].values[largest > VANISHED * largest.max()]
+    steps = large["step"].values[largest > VANISHED * max(1.0, largest.max())]
     if not steps.size:
         why = "no error signal at any step: there is nothing to converge"
         return Claim(name, statement, np.nan, np.nan, np.nan, Verdict.NOT_RESOLVED, 0, 2, (why,))
@@ -140,8 +140,12 @@ def update_identity(run: xr.Dataset, training: Training) -> Claim:
     critical = float(stdtrit(freedom, 1 - FALSE / (2 * len(distance))))
     worst, mean = int(np.argmax(distance)), b.mean(axis=0)
     verdict = Verdict.PASS if distance[worst] < critical else Verdict.FAIL
-    seen = float((critical * error / mean).max())
-    notes = (what, f"critical value {critical:.1f} standard errors; a relative difference of {seen:.1e} is seen")
+    seen = critical * error / mean
+    notes = (
+        what,
+        f"critical value {critical:.1f} standard errors: relative differences above {seen.min():.1e} (most sensitive "
+        f"step) to {seen.max():.1e} (least) are seen",
+    )
     return Claim(
         name, statement, float(a.mean(axis=0)[worst] / mean[worst]), 1.0, float(error[worst] / mean[worst]), verdict,
         len(distance), len(distance), notes,
@@ -170,7 +174,11 @@ def _two_sides(run: xr.Dataset, training: Training) -> tuple[Array, Array, str]:
         kernel = run["kernel_x"].sel(step=t, layer=depth).transpose("replica", "sample", "sample2").values
         left[:, k], right[:, k] = (delta**2).mean(axis=-1), np.einsum("ri,rij,rj->r", weights, kernel, weights)
     moving = (right > 0).all(axis=0)
-    return left[:, moving], right[:, moving], "increments of What" if actual else "increments computed from snapshots of Z^x"
+    return (
+        left[:, moving],
+        right[:, moving],
+        "increments of What" if actual else "increments computed from snapshots of Z^x",
+    )
 
 
 def _accumulated(run: xr.Dataset, step: int) -> Array:
