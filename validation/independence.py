@@ -13,12 +13,14 @@ identically distributed, so that a Student bound on their mean holds.
 * Why M, 2M and their extrapolation: E K_r of M particles differs from the limit's K by O(1/M), in either direction.
   The bounds at M and at 2M and that for 2 T(2M) - T(M), free of this bias to first order, all have to exceed the floor.
 * The floor: what the tolerance of the simulation has dropped could at most have changed, and rounding; see `floor`.
+* What refutes: eigenvalues that are zero to rounding, in cells that truncation has not touched, behind a gap. Those of
+  many samples under a smooth activation decay into rounding one after the other and are independent all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +29,19 @@ import xarray as xr
 from tpsim.problem import Training
 
 from .claim import REPLICAS, Bounds, Claim, Verdict, bounds, extrapolated
-from .truncation import truncation
+from .gram import KINDS, grams, relative, relative_trace, smallest, spectra
+from .truncation import accumulated, truncation, unsteady
+
+__all__ = [
+    "KINDS", "ROUNDING", "Certificate", "Row", "by_layer", "certify", "floor", "grams", "groups", "nondegeneracy",
+    "rank", "relative", "smallest", "spectra", "theorem_4_5", "truncation",
+]  # fmt: skip
 
 Array = np.ndarray
 Group = tuple[str, int]  # (kind, layer)
 
-KINDS = ("h", "x", "h centred", "x centred")
 ROUNDING = 1e-12  # of lambda_min / scale in float64: sums over M particles and the centring cost about 1e-15 each
+GAP = 1e-6  # an eigenvalue between ROUNDING and this tells of a spectrum that decays
 
 
 class Certificate(NamedTuple):
@@ -66,72 +74,16 @@ def certify(small: Array, large: Array, floor: float) -> Certificate:
     """Decide from independent values (R,) at M and (S,) at 2M whether their mean in the limit exceeds `floor`.
 
     PASS if the lower bounds at M, at 2M and extrapolated all do, with at least `REPLICAS` replicas each. FAIL if both
-    upper bounds are below `ROUNDING`: singular to rounding, which no larger M would change. NOT RESOLVED otherwise, and
-    where a value is not a number.
+    upper bounds are below `ROUNDING`: singular to rounding, which no larger M would change (whether there is another
+    reason is left to the caller). NOT RESOLVED otherwise, and where a value is not a number.
     """
     at_m, at_2m, limit = bounds(small), bounds(large), extrapolated(small, large)
     verdict = Verdict.NOT_RESOLVED
-    if at_m.high < ROUNDING and at_2m.high < ROUNDING:
+    if max(at_m.high, at_2m.high) < ROUNDING:
         verdict = Verdict.FAIL
     elif min(len(small), len(large)) >= REPLICAS and all(b.low > floor for b in (at_m, at_2m, limit)):
         verdict = Verdict.PASS
     return Certificate(verdict, at_m, at_2m, limit)
-
-
-def grams(run: xr.Dataset) -> dict[str, Array]:
-    """Gram matrices (replica, step, layer, m, m) by kind: E[Z_i Z_j] of Z^h and Z^x, and less E[Z_i] E[Z_j]."""
-    kinds: dict[str, Array] = {}
-    for z in ("h", "x"):
-        order = ("replica", "step", "layer", "sample")
-        kernel = run[f"kernel_{z}"].transpose(*order, "sample2").values
-        mean = run[f"mean_{z}"].transpose(*order).values
-        kinds |= {z: kernel, f"{z} centred": kernel - mean[..., :, None] * mean[..., None, :]}
-    return kinds
-
-
-def spectra(run: xr.Dataset) -> xr.DataArray:
-    """All eigenvalues of `grams`, descending: (kind, replica, step, layer, eigenvalue). NaN where a run has none."""
-    kinds = grams(run)
-    values = np.stack([_eigenvalues(kinds[kind]) for kind in KINDS])
-    coords = {"kind": list(KINDS)} | {name: run[name].values for name in ("replica", "step", "layer")}
-    return xr.DataArray(values, coords, ("kind", "replica", "step", "layer", "eigenvalue"))
-
-
-def _eigenvalues(kernel: Array) -> Array:
-    """Eigenvalues of symmetric matrices (..., m, m), descending; NaN for one that is not finite."""
-    finite = np.isfinite(kernel).all(axis=(-2, -1))
-    values = np.linalg.eigvalsh(np.where(finite[..., None, None], kernel, 0.0))[..., ::-1]
-    return np.where(finite[..., None], values, np.nan)
-
-
-def relative(run: xr.Dataset, pilot: xr.Dataset) -> xr.DataArray:
-    """lambda_min / scale of each cell: (kind, replica, step, layer); 0 where the pilot's features vanish.
-
-    Parameters
-    ----------
-    run : with kernel_h, kernel_x, mean_h, mean_x.
-    pilot : an independent run (another seed) with the same steps and layers; any number of replicas.
-    """
-    smallest, scale = spectra(run).isel(eigenvalue=-1), _scale(pilot)
-    zero = scale == 0.0
-    return (smallest / scale.where(~zero, 1.0)).where(~zero, 0.0).transpose(*smallest.dims)
-
-
-def _scale(pilot: xr.Dataset) -> xr.DataArray:
-    """lambda_max of the mean over replicas: (kind, step, layer)."""
-    kinds = grams(pilot)
-    values = np.stack([_eigenvalues(kinds[kind].mean(axis=0))[..., 0] for kind in KINDS])
-    coords = {"kind": list(KINDS), "step": pilot["step"].values, "layer": pilot["layer"].values}
-    return xr.DataArray(values, coords, ("kind", "step", "layer"))
-
-
-def smallest(
-    run: xr.Dataset, pilot: xr.Dataset, kinds: Sequence[str] = KINDS, layers: Sequence[int] | None = None
-) -> Array:
-    """T_r (replica,): the least lambda_min / scale over recorded steps, the given kinds and layers (1..L; all)."""
-    values = relative(run, pilot).sel(kind=list(kinds))
-    values = values if layers is None else values.sel(layer=list(layers))
-    return values.min(("kind", "step", "layer"), skipna=False).values
 
 
 def floor(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training) -> float:
@@ -141,11 +93,47 @@ def floor(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Tra
     |E|^2 <= a^2 trace(K): a lambda_min above a^2 trace(K) cannot come from truncation. Centring is a projection, which
     does not enlarge E, so that the trace of the kernel that is not centred serves for both.
     """
-    accumulated = max(float(truncation(run, training).max()) for run in (small, large))
-    kinds = grams(pilot)
-    trace = np.stack([np.trace(kinds[kind[0]].mean(axis=0), axis1=-2, axis2=-1) for kind in KINDS])
-    scale = _scale(pilot).values
-    return accumulated**2 * float(np.divide(trace, scale, out=np.zeros_like(scale), where=scale > 0).max()) + ROUNDING
+    dropped = max(float(truncation(run, training).max()) for run in (small, large))
+    return dropped**2 * float(relative_trace(pilot).max()) + ROUNDING
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """lambda_min / scale (kind, replica, step, layer) at M and at 2M, the floor, and which cells may refute."""
+
+    small: xr.DataArray
+    large: xr.DataArray
+    floor: float
+    telling: xr.DataArray  # (kind, step, layer): truncation is below rounding, and no eigenvalue lies in the gap
+
+    def certificate(self, included: Sequence[Group]) -> Certificate:
+        """PASS by all cells of the given (kind, layer); FAIL by the telling ones alone.
+
+        A feature that the tolerance drops makes the next layer singular to rounding, which refutes nothing.
+        """
+        decided = certify(_least(self.small, included), _least(self.large, included), self.floor)
+        if decided.verdict is Verdict.PASS:
+            return decided
+        at_m, at_2m = (_least(values.where(self.telling, 1.0), included) for values in (self.small, self.large))
+        failed = certify(at_m, at_2m, ROUNDING).verdict is Verdict.FAIL
+        return decided._replace(verdict=Verdict.FAIL if failed else Verdict.NOT_RESOLVED)
+
+    def rows(self, included: Sequence[Group]) -> list[Row]:
+        found = [(group, self.certificate([group])) for group in included]
+        return [Row(*group, c.limit.mean, c.limit.error, c.low, self.floor, c.verdict) for group, c in found]
+
+
+def _measure(
+    pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, steps: Sequence[int] | None = None
+) -> _Measured:
+    at = large["step"].values if steps is None else list(steps)
+    at_m, at_2m = (relative(run, pilot).sel(step=at) for run in (small, large))
+    dropped = xr.concat([accumulated(run, training) for run in (small, large)], dim="replica").max("replica")
+    telling = (dropped**2 * relative_trace(pilot)).sel(step=at) < ROUNDING
+    for values in (at_m, at_2m):
+        telling &= ~((values > ROUNDING) & (values < GAP)).any(("replica", "eigenvalue"))
+    at_m, at_2m = at_m.isel(eigenvalue=-1), at_2m.isel(eigenvalue=-1)
+    return _Measured(at_m, at_2m, floor(pilot, small, large, training), telling)
 
 
 def rank(inputs: Array) -> int:
@@ -182,14 +170,17 @@ def theorem_4_5(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, trainin
     depth = large.sizes["layer"]
     included = groups(depth, inputs)
     claim = nondegeneracy("Theorem 4.5", pilot, small, large, training, included)
+    notes = list(claim.notes)
+    if (step := unsteady(large)) is not None:
+        notes.append(f"the loss rises at step {step}: what was dropped may have grown more than the floor allows for")
     if ("h", 1) in included:
-        return claim
+        return replace(claim, notes=tuple(notes))
     least = float(smallest(large, pilot, ["h"], [1]).max())
-    correction = (
+    notes.append(
         f"correction to the theorem: h of layer 1 is linear in the input, and the {len(inputs)} inputs have rank "
         f"{rank(inputs)}: lambda_min / scale is at most {least:.1e} there, and does not count"
     )
-    return replace(claim, notes=(*claim.notes, correction))
+    return replace(claim, notes=tuple(notes))
 
 
 def nondegeneracy(
@@ -200,34 +191,27 @@ def nondegeneracy(
 
     `theorem_4_5` is this for `groups`; the parameters are those.
     """
-    bar = floor(pilot, small, large, training)
-    at = large["step"].values if steps is None else list(steps)
-    at_m, at_2m = (relative(run, pilot).sel(step=at) for run in (small, large))
-    decided = certify(_least(at_m, included), _least(at_2m, included), bar)
-    rows = _rows(at_m, at_2m, included, bar)
+    measured = _measure(pilot, small, large, training, steps)
+    decided, rows = measured.certificate(included), measured.rows(included)
     dropped = max(float(truncation(run, training).max()) for run in (small, large))
-    notes = [f"smallest: {_where(at_2m, included)}", f"accumulated truncation: at most {dropped:.1e}"]
+    notes = [f"smallest: {_where(measured.large, included)}", f"accumulated truncation: at most {dropped:.1e}"]
+    if decided.verdict is Verdict.NOT_RESOLVED and decided.limit.mean < measured.floor:
+        smaller = "a smaller tolerance" if measured.floor > 2 * ROUNDING else "fewer samples"
+        notes.append(f"below the floor, from where independent features cannot be told: take {smaller}")
     if (replicas := min(run.sizes["replica"] for run in (small, large))) < REPLICAS:
         notes.append(f"{replicas} replicas are too few: a certificate needs {REPLICAS} at each number of particles")
+    count = measured.large.sizes["step"]
     return Claim(
-        name, f"lambda_min / lambda_max(pilot) of features over {len(at)} steps, {len(rows)} kinds and layers",
-        decided.limit.mean, bar, decided.limit.error, decided.verdict,
+        name, f"lambda_min / lambda_max(pilot) of features over {count} steps, {len(rows)} kinds and layers",
+        decided.limit.mean, measured.floor, decided.limit.error, decided.verdict,
         sum(row.verdict is not Verdict.NOT_RESOLVED for row in rows), len(rows), tuple(notes),
     )  # fmt: skip
 
 
 def by_layer(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, inputs: Array) -> list[Row]:
-    """A certificate for each (kind, layer) of its own, also for those that `theorem_4_5` leaves out."""
+    """A certificate for each (kind, layer) of its own, also for h of layer 1 where `theorem_4_5` leaves it out."""
     every = [(kind, l) for l in range(1, large.sizes["layer"] + 1) for kind in KINDS]
-    return _rows(relative(small, pilot), relative(large, pilot), every, floor(pilot, small, large, training))
-
-
-def _rows(small: xr.DataArray, large: xr.DataArray, included: Sequence[Group], bar: float) -> list[Row]:
-    rows = []
-    for group in included:
-        one = certify(_least(small, [group]), _least(large, [group]), bar)
-        rows.append(Row(*group, one.limit.mean, one.limit.error, one.low, bar, one.verdict))
-    return rows
+    return _measure(pilot, small, large, training).rows(every)
 
 
 def _least(values: xr.DataArray, included: Sequence[Group]) -> Array:
