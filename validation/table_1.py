@@ -1,0 +1,246 @@
+"""Table 1 of Chen et al. 2025 from data: who learns features, and whose are rich, at infinite and at finite widths.
+
+In the limit, over L layers and both kinds of features (`validation.features`):
+
+    learns   every change is bounded away from zero;        frozen   none has changed at all
+    rich     lambda_min / lambda_max of every hidden layer l >= 2 is bounded away from zero
+    none     one of them is zero, because the features vanish or collapse;        low   it is below what is resolved
+
+and theory says what these have to be (`validation.expected`). At finite widths, by powers of n (`validation.features`),
+
+    frozen   every change falls;    learns   none does;
+    none     the features' size falls;    low   the ratio does;    rich   neither.
+
+A change or a size falls if its power is below -1/4, half of the -1/2 of SP and NTP; a ratio falls if its power is below
+-1/2, half of the -1 that initial weights of size 1/n give.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from tpsim.parametrization import TABLE_2
+
+from .claim import Bounds, Claim, Verdict, bounds
+from .converge.quantities import healthy
+from .expected import PAPER, expected, stands_still
+from .features import LEVEL, ROUNDING, Features, features, power, resolution
+
+Array = np.ndarray
+
+TITLES = {"sp": "SP", "ntp": "NTP", "ip": "IP", "mup": "muP"}
+UNDECIDED = "?"
+TRUNCATION = 10.0  # tolerances: what all dropped parts of a run add up to (11 were measured over 300 steps)
+FALLS, RATIO_FALLS = -0.25, -0.5  # powers of n below these fall
+ESCAPED = 0.5  # of the initial loss: as in `validation.ip_escape`
+
+
+class Cell(NamedTuple):
+    """One entry of the table: a symbol, the numbers behind it, and the symbol that theory expects (None: either)."""
+
+    symbol: str
+    data: str
+    expected: str | None
+
+    @property
+    def contradicts(self) -> bool:
+        return self.symbol != UNDECIDED and self.expected not in (None, self.symbol)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Feature learning and richness of one parametrization.
+
+    Attributes
+    ----------
+    parametrization : "sp", "ntp", "ip" or "mup".
+    widths : of the networks; () in the limit.
+    learning, richness : Cell
+    escaped : of IP where its limit stands still, at each width: how many networks have left, and of how many.
+    """
+
+    parametrization: str
+    widths: tuple[int, ...]
+    learning: Cell
+    richness: Cell
+    escaped: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, Cell]:
+        return self.learning, self.richness
+
+
+def rows(limits: Mapping[str, xr.Dataset], networks: xr.Dataset | None = None) -> list[Row]:
+    """Measure the table: first the limits, then the networks.
+
+    There is none for networks with one hidden layer, which have no hidden matrix.
+
+    Parameters
+    ----------
+    limits : runs of `simulate(limit=...)` by "sp", "ntp", "ip", "mup", recorded at step 0 and at the last step.
+    networks : as of `finite.sweep`, over (parametrization, width, replica, ...), of the same training; at least two
+        widths. Of several activations the first is taken.
+    """
+    limits = {name: limits[name] for name in TABLE_2 if name in limits and limits[name].sizes["layer"] > 1}
+    found = [_limit_row(name, run) for name, run in limits.items()]
+    if networks is None or networks.sizes["layer"] == 1:
+        return found
+    if "activation" in networks.dims:
+        networks = networks.isel(activation=0)
+    for name in TABLE_2:
+        if name in networks["parametrization"].values:
+            found.append(_finite_row(name, networks.sel(parametrization=name), limits.get(name)))
+    return found
+
+
+def _limit_row(name: str, run: xr.Dataset) -> Row:
+    learning, richness = expected(name, run)
+    found, tolerance = features(run), json.loads(run.attrs["config"])["simulation"]["tolerance"]
+    change, moved = _moved(found, TRUNCATION * tolerance)
+    ratio, rich = _rich(found, (TRUNCATION * tolerance) ** 2 + ROUNDING)
+    return Row(name, (), Cell(moved, f"change {change}", learning), Cell(rich, f"ratio {ratio}", richness))
+
+
+def _moved(found: Features, floor: float) -> tuple[str, str]:
+    """The smallest change, and what it says; `floor` is relative to the largest size of any field."""
+    scale = max(float(found.initial.mean(axis=0).max()), float(found.size.mean(axis=0).max()))
+    smallest, stays = bounds(found.change.min(axis=1)), found.change.max(axis=0) <= ROUNDING * scale
+    if stays.all():
+        return "0", "frozen"
+    if smallest.low > floor * scale:
+        return _show(smallest), "learns"
+    return _show(smallest), "partly" if stays.any() else UNDECIDED
+
+
+def _rich(found: Features, floor: float) -> tuple[str, str]:
+    """The smallest ratio, and what it says."""
+    values = found.ratio.min(axis=1)
+    smallest = bounds(values)
+    if values.max() <= ROUNDING:
+        return f"{'0' if values.max() == 0 else f'below {ROUNDING:g}'}", "none"
+    if smallest.low > floor:
+        return f"{_show(smallest)}, floor {floor:.1g}", "rich"
+    return f"{_show(smallest)}, floor {floor:.1g}", "low" if smallest.high <= floor else UNDECIDED
+
+
+def _show(value: Bounds) -> str:
+    return f"{value.mean:.3g} +- {value.error:.1g}"
+
+
+def _finite_row(name: str, networks: xr.Dataset, limit: xr.Dataset | None) -> Row:
+    """Powers of n over the replicas that diverged at no width; theory, if it says anything, says it of `limit`."""
+    widths = np.sort(networks["width"].values)
+    each = [networks.sel(width=n) for n in widths]
+    alive = [k for k in networks["replica"].values if all(k in healthy(run)["replica"] for run in each)]
+    learning, richness = (None, None) if name == "ip" or limit is None else expected(name, limit)
+    place = tuple(int(n) for n in widths)
+    if len(alive) < 2 or len(widths) < 2:
+        too_few = "fewer than two networks or widths"
+        return Row(name, place, Cell(UNDECIDED, too_few, learning), Cell(UNDECIDED, too_few, richness))
+    found = [features(run.sel(replica=alive)) for run in each]
+    escaped = tuple((int((f.loss[:, 1] < ESCAPED * f.loss[:, 0]).sum()), len(alive)) for f in found)
+    saddle = name == "ip" and limit is not None and stands_still(limit)
+    left = not saddle or all(count == total for count, total in escaped)
+    moved, change = _finite_learning(widths, found, left)
+    rich, ratio = _finite_richness(widths, found, resolution(networks))
+    return Row(name, place, Cell(moved, change, learning), Cell(rich, ratio, richness), escaped if saddle else ())
+
+
+def _finite_learning(widths: Array, found: list[Features], left: bool) -> tuple[str, str]:
+    """`left`: whether all networks have left the saddle at which the limit stays, where there is one."""
+    change = power(widths, np.stack([f.change / np.sqrt(f.loss[:, :1]) for f in found]))
+    symbol = UNDECIDED
+    if change.below(FALLS) or found[-1].change.max() == 0:
+        symbol = "frozen"
+    elif change.above(FALLS) and left:
+        symbol = "learns"
+    return symbol, f"change {_range(found[-1].change)} at n = {widths[-1]}, ~ {change}"
+
+
+def _finite_richness(widths: Array, found: list[Features], floor: float) -> tuple[str, str]:
+    """`floor`: what the arithmetic of the networks leaves of a ratio that is zero."""
+    size = power(widths, np.stack([f.size.min(axis=1) / f.first_size for f in found]))
+    smallest = [f.ratio.min(axis=1) for f in found]
+    ratio = power(widths, np.stack([r / f.first_ratio for r, f in zip(smallest, found, strict=True)]))
+    symbol = UNDECIDED
+    if size.below(FALLS):
+        symbol = "none"
+    elif smallest[-1].max() <= floor or ratio.below(RATIO_FALLS):
+        symbol = "low"
+    elif size.above(FALLS) and ratio.above(RATIO_FALLS):
+        symbol = "rich"
+    return symbol, f"ratio {smallest[-1].mean():.2g} at n = {widths[-1]}, ~ {ratio}; size ~ {size}"
+
+
+def _range(change: Array) -> str:
+    means = change.mean(axis=0)
+    return f"{means.min():.2g} to {means.max():.2g}"
+
+
+def table_1(limits: Mapping[str, xr.Dataset], networks: xr.Dataset | None = None) -> Claim:
+    """Compare the measured table with what theory expects of it.
+
+    PASS where every entry of the limits is as expected, FAIL where an entry that is resolved, of limits or networks, is
+    another one, NOT RESOLVED where the data of the limits do not decide. Parameters: see `rows`.
+    """
+    found = rows(limits, networks)
+    cells = [cell for row in found for cell in row.cells]
+    own = [cell for row in found if not row.widths for cell in row.cells if cell.expected is not None]
+    agreeing = sum(cell.symbol == cell.expected for cell in own)
+    verdict = Verdict.NOT_RESOLVED
+    if any(cell.contradicts for cell in cells):
+        verdict = Verdict.FAIL
+    elif own and agreeing == len(own):
+        verdict = Verdict.PASS
+    resolved = sum(cell.symbol != UNDECIDED for cell in cells)
+    return Claim(
+        "Table 1", "feature learning and richness of SP, NTP, IP and muP; counted: entries of the limits as expected",
+        float(agreeing), float(len(own)), np.nan, verdict, resolved, len(cells), tuple(_notes(found)),
+    )  # fmt: skip
+
+
+def _notes(found: list[Row]) -> Iterator[str]:
+    """What disagrees with theory or is not resolved, and where the paper's table differs."""
+    for row in found:
+        for cell in row.cells:
+            if cell.contradicts or cell.symbol == UNDECIDED:
+                expected = "not resolved" if cell.symbol == UNDECIDED else f"{cell.symbol}, expected {cell.expected}"
+                yield f"{TITLES[row.parametrization]}, {_place(row)}: {expected} ({cell.data})"
+    ip = {bool(row.widths): row for row in found if row.parametrization == "ip"}
+    if False in ip and ip[False].learning.symbol == "frozen":
+        yield (
+            "IP learns in the paper's table and not in its limit: with L >= 3 and phi(0) = 0 every update of a hidden "
+            "matrix has a factor zero, so that f = 0 and Z^{h^l} = 0, l >= 2, at every fixed step. Networks leave that "
+            "saddle by their initial weights of size 1/n, at L = 3 after about log n / (2 log(1 + lambda)) steps more "
+            "than a constant: the tick is about finite widths (docs/algorithm.md, section 4; validation/ip_escape)"
+        )
+    if True in ip and ip[True].escaped:
+        counts = zip(ip[True].widths, ip[True].escaped, strict=True)
+        told = ", ".join(f"{count} of {total} at n = {n}" for n, (count, total) in counts)
+        yield f"IP networks that had left the saddle (half of the initial loss) at the last step: {told}"
+
+
+def _place(row: Row) -> str:
+    return f"n = {', '.join(map(str, row.widths))}" if row.widths else "limit"
+
+
+def table_text(found: list[Row]) -> str:
+    """The table as markdown, beside the paper's."""
+    lines = ["| | width | feature learning | | feature richness | | paper |", "|---|---|---|---|---|---|---|"]
+    for row in found:
+        paper = ", ".join(PAPER[row.parametrization])
+        cells = " | ".join(f"{cell.symbol} | {cell.data}" for cell in row.cells)
+        lines.append(f"| {TITLES[row.parametrization]} | {_place(row)} | {cells} | {paper} |")
+    legend = (
+        "Change: root mean square of Z_T - Z_0, the smallest over layers and kinds in the limit, smallest to largest "
+        "at finite widths; ratio: smallest lambda_min / lambda_max over hidden layers l >= 2, Z^h and Z^x, at the last "
+        "step. Limit: mean and standard error over replicas; learns and rich are lower bounds above a floor. Networks: "
+        f"powers of n at level {LEVEL:g}; a change or a size falls below {FALLS:g}, a ratio below {RATIO_FALLS:g}."
+    )
+    return "\n".join([*lines, "", legend, *(f"- {note}" for note in _notes(found))])
