@@ -24,9 +24,9 @@ class Statement(NamedTuple):
 
 
 def judged(statements: Iterable[Statement], study: Study) -> str:
-    """Return one sentence for each statement, as in: "..." agrees: <what was measured>."""
+    """Return one line of a list for each statement, as in: - "...": agrees. <What was measured>."""
     parts = []
     for statement in statements:
         measured, agrees = statement.measure(study)
-        parts.append(f'"{statement.quoted}": {VERDICTS[agrees]}. {measured}')
-    return " ".join(parts)
+        parts.append(f'- "{statement.quoted}": {VERDICTS[agrees]}. {measured}')
+    return "\n\n" + "\n".join(parts)

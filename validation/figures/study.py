@@ -24,7 +24,7 @@ class Settings:
     network : its depth and activation; the initial scales are those of Appendix A.
     training : its `learning_rate` is the number eta of Appendix A.
     widths, seeds : of the finite networks of each activation and parametrization.
-    activations : names; figures of others than these are not affected.
+    activations : names; figures of others than these are left out.
     depths : of the figure over depths.
     dtype : of the finite networks.
     particles, replicas, seed : of the limit; `seed` is that of the networks too.
