@@ -36,11 +36,11 @@ def off(z: Array, past: list[Array]) -> float:
 def test_innovations_are_those_against_the_whole_history(activation):
     """Oracle: QR of every delta x and dh of all earlier steps, kept here, on the same particles.
 
-    1e-7: the past is known to 1e-10 / (the least increment, 5e-3), and its condition number stays below 1e5 so far.
+    1e-7: arrays are known to 1e-14, increments to 1e-14 / 5e-3, and the past's condition number is below 1e5 so far.
     """
     network, training = Network(3, activation), Training(4, 0.2)
     run = families(PROBLEM, network, training, 512, replicas=1, seed=5, progress=False)
-    state = State(network, INPUTS, Settings(512, "matched", True, 1e-10, 5), 0)
+    state = State(network, INPUTS, Settings(512, "matched", True, 1e-12, 5), 0)
     everyone = np.arange(3)
     increments: dict[int, list[Array]] = {2: [], 3: []}
     gradients: dict[int, list[Array]] = {2: [], 3: []}
@@ -128,6 +128,8 @@ def test_identity_activation_is_rejected(depth):
     assert (values.sel(direction="backward") <= 1e-12).all()
     assert (values.sel(direction="forward", step=0) > 0.01).all()
     assert (values.sel(direction="forward") <= floors.sel(direction="forward")).sel(step=slice(1, None)).all()
+    ranks = run.rank_forward.sel(layer=2).values
+    assert (ranks == 3 + np.arange(6)).all()  # x_0, and one array a step: rounding brings no direction of its own
     alone = families(Problem(INPUTS[:1], TARGETS[:1]), Network(depth, "identity"), training, **SMALL)
     assert gaussian_families(alone).verdict is Verdict.PASS
 

@@ -25,7 +25,7 @@ from .truncation import truncation
 Array = np.ndarray
 Group = tuple[str, int]  # (kind, layer)
 
-WHOLE = 1e-10  # the tolerance that keeps the whole past: far above the rounding of a basis, 1e-15
+WHOLE = 1e-12  # the tolerance that keeps the whole past: above the rounding of a basis, 1e-15, and of its products
 LARGEST = 1e-6  # of a tolerance that still counts as that
 ENOUGH = 5  # steps, from the first one on, that have to be resolved
 MARGIN = 10.0  # of the floor over what the tolerance can have left out
@@ -81,9 +81,9 @@ def gaussian_families(run: xr.Dataset) -> Claim:
     run : of `families`.
 
     Returns a claim: PASS if all are above the floor in each of the first 5 steps; FAIL if one of step 0 is not, where
-    the theory needs no training at all; NOT RESOLVED otherwise. Estimate: the smallest innovation of the first 5 steps,
-    mean over replicas; reference: the largest floor of these steps. Resolved: steps from 0 on that are above the floor,
-    of those up to the first one that no error signal precedes.
+    the theory needs no training at all; NOT RESOLVED otherwise. Estimate and reference: innovation and floor where they
+    are closest within these 5 steps, means over replicas. Resolved: steps from 0 on that are above the floor, of those
+    up to the first one that no error signal precedes.
 
     Raises
     ------
@@ -99,9 +99,8 @@ def gaussian_families(run: xr.Dataset) -> Claim:
     above = (values > floors).all(dim=("direction", "replica", "layer")).values[:steps]
     resolved = int(np.cumprod(above).sum())
     verdict = Verdict.NOT_RESOLVED if 0 < resolved < ENOUGH else Verdict.PASS if resolved else Verdict.FAIL
-    first = values.isel(step=slice(min(ENOUGH, steps)))
-    smallest = bounds(first.min(dim=("direction", "step", "layer"), skipna=False).values)
-    bar = float(floors.isel(step=slice(min(ENOUGH, steps))).max())
+    closest = _closest((values / floors).isel(step=slice(min(ENOUGH, steps))))
+    smallest, bar = bounds(values.isel(closest).values), float(floors.isel(closest).mean())
     notes = (_what_ran(run), _until(values, floors, resolved, steps), _lengths(values, floors, steps))
     return Claim(name, statement, smallest.mean, bar, smallest.error, verdict, resolved, steps, notes)
 
@@ -139,12 +138,17 @@ def _until(values: xr.DataArray, floors: xr.DataArray, resolved: int, steps: int
     """Say from which step on, and where, the new randomness is below the floor."""
     if resolved == steps:
         return f"above the floor at all of the {steps} steps"
-    ratio = (values / floors).isel(step=resolved).min("replica", skipna=False).fillna(0.0)
-    direction, layer = np.unravel_index(int(np.argmin(ratio.values)), ratio.shape)
+    where = values.isel(_closest((values / floors).isel(step=[resolved])) | {"step": resolved})
     return (
-        f"not resolved from step {int(values['step'][resolved])} on: {ratio['direction'].values[direction]} innovation "
-        f"of W^{int(ratio['layer'][layer])} below the floor"
+        f"not resolved from step {int(where['step'])} on: {where['direction'].item()} innovation of "
+        f"W^{int(where['layer'])} below the floor"
     )
+
+
+def _closest(ratio: xr.DataArray) -> dict[str, int]:
+    """Indices (direction, step, layer) of the smallest mean over replicas; what is not a number counts as 0."""
+    mean = ratio.fillna(0.0).mean("replica")
+    return dict(zip(mean.dims, map(int, np.unravel_index(int(np.argmin(mean.values)), mean.shape)), strict=True))  # type: ignore[arg-type]
 
 
 def _lengths(values: xr.DataArray, floors: xr.DataArray, steps: int) -> str:
