@@ -73,8 +73,8 @@ def gaussian_families(run: xr.Dataset) -> Claim:
         floor = 10 sqrt(m) tolerance / min_i (|delta x_i| / |x_i|)   forward,   10 sqrt(m) tolerance   backward.
 
     The margin covers rounding (1e-15 per array, grown by 2^t where t steps extrapolate). As long as nothing sank below
-    the floor nothing was left out either, so that the past is whole. A finite number of particles makes innovations
-    smaller only: a minimum over coefficients has at most the expectation that the limit's coefficients give.
+    the floor nothing was left out either, so that the past is whole. Few particles make innovations smaller on average,
+    which is the careful side: a minimum over coefficients has at most the expectation that the limit's give.
 
     Parameters
     ----------
@@ -137,7 +137,8 @@ def _what_ran(run: xr.Dataset) -> str:
 def _until(values: xr.DataArray, floors: xr.DataArray, resolved: int, steps: int) -> str:
     """Say from which step on, and where, the new randomness is below the floor."""
     if resolved == steps:
-        return f"above the floor at all of the {steps} steps"
+        few = f"; {ENOUGH} are asked for: train for longer, or take more particles" if steps < ENOUGH else ""
+        return f"above the floor at all of the {steps} steps{few}"
     where = values.isel(_closest((values / floors).isel(step=[resolved])) | {"step": resolved})
     return (
         f"not resolved from step {int(where['step'])} on: {where['direction'].item()} innovation of "
