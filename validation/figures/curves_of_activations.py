@@ -51,7 +51,7 @@ def activations_caption(study: Study) -> str:
     """Say what is drawn, and which tails decay as the paper says."""
     return (
         "Activation functions (a), cut off at 3, and their derivatives (b), as the simulation uses them. The "
-        "derivative of ReLU jumps; at 0 it is taken to be 0. "
+        "derivative of ReLU jumps; at 0 it is taken to be 0."
     ) + judged(STATEMENTS, study)
 
 

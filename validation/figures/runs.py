@@ -46,8 +46,8 @@ def seeds_of(settings: Settings) -> int:
 
 def limit_run(
     settings: Settings, network: Network, training: Training, progress: Progress = None, **options: Any
-) -> tuple[xr.Dataset, bool]:
-    """Simulate the muP limit; return the run, NaN from where it had to stop, and whether it was finished.
+) -> tuple[xr.Dataset, RunStopped | None]:
+    """Simulate the muP limit; return the run, NaN from where it had to stop, and why it had to.
 
     `options` are arguments of `tpsim.simulate`.
     """
@@ -62,13 +62,13 @@ def limit_run(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)  # of the data and of full spaces: the study's own runs give them
-            return tpsim.simulate(problem, network, training, **arguments | given | options), True
+            return tpsim.simulate(problem, network, training, **arguments | given | options), None
     except RunStopped as stopped:
         if stopped.run is None:
             raise
         every = int(options.get("record_every", 1))
         steps = sorted({*range(0, training.steps + 1, every), training.steps})
-        return stopped.run.reindex(step=steps), False
+        return stopped.run.reindex(step=steps), stopped
 
 
 def network_run(

@@ -56,7 +56,7 @@ def spectrum_caption(study: Study, layer: int, kind: str) -> str:
     """Say what is drawn, what is zero, and which sentences of the paper agree with the numbers."""
     spectra = spectra_of(study, ACTIVATION, layer, kind)
     diverged = [f"{count} of {NAMES[name]}" for name, count in spectra.diverged.items() if count]
-    replicas = len(spectra.limits["mup", "last"])
+    replicas, claims = len(spectra.limits["mup", "last"]), STATEMENTS.get((layer, kind))
     parts = [
         f"Eigenvalues of the Gram matrix of the {TITLE[kind]} of layer {layer} over the {spectra.samples} samples, "
         f"divided by n, from the largest (0%) to the smallest (100%), after {spectra.steps} steps (a) and beside those "
@@ -67,9 +67,8 @@ def spectrum_caption(study: Study, layer: int, kind: str) -> str:
         f"Left out, because they diverged: {', '.join(diverged)}." if diverged else "",
         *_zeros(spectra),
         _same(spectra),
-        judged(STATEMENTS[layer, kind], study) if (layer, kind) in STATEMENTS else "",
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(part for part in parts if part) + (judged(claims, study) if claims else "")
 
 
 def _draw(ax: Any, spectra: Spectra, name: str, ends: tuple[End, ...]) -> None:

@@ -2,7 +2,8 @@
 
 Words become numbers as follows. "Higher": by a factor of `HIGHER` or more at every percentile named; "significantly" or
 "substantially" higher: `MUCH`; "orders of magnitude": `ORDERS`; "collapse": below `COLLAPSED` of the eigenvalue of muP
-at the same percentile. A factor is decided where its mean over seeds is two standard errors away from the threshold.
+at the same percentile. A factor is decided where a one-sided Student bound on its mean over seeds, at `LEVEL`, does not reach the threshold: each
+sentence compares tens of eigenvalues.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
+from ..claim import LEVEL
 from .captions import Statement
 from .eigen import End, Spectra, spectra_of
 from .look import NAMES
@@ -27,17 +30,17 @@ Key = tuple[str, End]
 
 
 class Ratio(NamedTuple):
-    """Geometric mean over seeds of a ratio of eigenvalues, and the standard error of its logarithm, each (m,)."""
+    """Geometric mean over seeds of a ratio of eigenvalues, and how far its logarithm's bounds reach, each (m,)."""
 
     mean: Array
-    error: Array
+    reach: Array
 
     def above(self, threshold: float) -> Decision:
         """Whether it is above `threshold` everywhere; None where that is not resolved."""
-        distance, reach = np.log(self.mean / threshold), 2 * self.error
-        if (distance > reach).all():
+        distance = np.log(self.mean / threshold)
+        if (distance > self.reach).all():
             return True
-        return False if (distance < -reach).any() else None
+        return False if (distance < -self.reach).any() else None
 
     def words(self) -> str:
         low, high = self.mean.min(), self.mean.max()
@@ -52,8 +55,10 @@ def ratio(one: Array, two: Array) -> Ratio | None:
     if not fine.any():
         return None
     logs = np.log(one[fine] / two[fine])
-    error = logs.std(axis=0, ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.full(logs.shape[1], np.inf)
-    return Ratio(np.exp(logs.mean(axis=0)), error)
+    reach = np.full(logs.shape[1], np.inf)
+    if len(logs) > 1:
+        reach = stdtrit(len(logs) - 1, LEVEL) * logs.std(axis=0, ddof=1) / np.sqrt(len(logs))
+    return Ratio(np.exp(logs.mean(axis=0)), reach)
 
 
 def every(decisions: Sequence[Decision]) -> Decision:
@@ -86,7 +91,7 @@ def collapse(quoted: str, layer: int, kind: str, beyond: float) -> Statement:
     def measure(study: Study) -> tuple[str, Decision]:
         spectra = spectra_of(study, ACTIVATION, layer, kind)
         last, first = (_ratio(spectra, spectra.finite, ("ip", end), ("mup", end), beyond) for end in ("last", "first"))
-        decision = None if last is None else Ratio(1 / last.mean, last.error).above(1 / COLLAPSED)
+        decision = None if last is None else Ratio(1 / last.mean, last.reach).above(1 / COLLAPSED)
         words = f"Ratios IP/muP{_where(beyond)}: {_said(last)}; asked for: below {COLLAPSED:g}. Before training: "
         return f"{words}{_said(first)}.", decision
 
