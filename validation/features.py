@@ -16,6 +16,7 @@ neurons is below that of the limit by about (1 - (m/n)^(1/2))^2, in layer 1 at t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,7 +107,7 @@ class Power(NamedTuple):
         return f"n^{least:.2f}" if f"{least:.2f}" == f"{most:.2f}" else f"n^{least:.2f} to n^{most:.2f}"
 
 
-def power(widths: Array, values: Array) -> Power:
+def power(widths: Sequence[int], values: Array) -> Power:
     """Fit log value = a + p log n to values (width, R, k) of independent networks; Student intervals over R >= 2.
 
     The k-th network of one width is independent of that of another, so that each k gives an independent slope.

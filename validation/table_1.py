@@ -2,9 +2,9 @@
 
 In the limit, over L layers and both kinds of features (`validation.features`):
 
-    learns   every change is bounded away from zero;        frozen   none has changed at all
-    rich     lambda_min / lambda_max of every hidden layer l >= 2 is bounded away from zero
-    none     one of them is zero, because the features vanish or collapse;        low   it is below what is resolved
+    learns   every change is bounded away from zero;          frozen   none has changed at all;
+    rich     lambda_min / lambda_max of every hidden layer l >= 2 is bounded away from zero;
+    none     the features of one of them are zero;            low      lambda_min cannot be told from zero
 
 and theory says what these have to be (`validation.expected`). At finite widths, by powers of n (`validation.features`),
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -30,9 +29,9 @@ from tpsim.parametrization import TABLE_2
 from .claim import Bounds, Claim, Verdict, bounds
 from .converge.quantities import healthy
 from .expected import PAPER, expected, stands_still
-from .features import LEVEL, ROUNDING, Features, features, power, resolution
+from .features import LEVEL, ROUNDING, TINY, Features, features, power, resolution
 
-Array = np.ndarray
+Widths = tuple[int, ...]
 
 TITLES = {"sp": "SP", "ntp": "NTP", "ip": "IP", "mup": "muP"}
 UNDECIDED = "?"
@@ -41,16 +40,23 @@ FALLS, RATIO_FALLS = -0.25, -0.5  # powers of n below these fall
 ESCAPED = 0.5  # of the initial loss: as in `validation.ip_escape`
 
 
-class Cell(NamedTuple):
-    """One entry of the table: a symbol, the numbers behind it, and the symbol that theory expects (None: either)."""
+@dataclass(frozen=True)
+class Cell:
+    """One entry: a symbol, its numbers, the symbol that theory expects (None: any), and whether the data decide."""
 
     symbol: str
     data: str
     expected: str | None
+    resolved: bool
+
+    @classmethod
+    def of(cls, symbol: str, data: str, expected: str | None, certain: bool = True) -> Cell:
+        """A symbol that is not `certain` contradicts nothing."""
+        return cls(symbol, data, expected, symbol != UNDECIDED and (certain or expected in (None, symbol)))
 
     @property
     def contradicts(self) -> bool:
-        return self.symbol != UNDECIDED and self.expected not in (None, self.symbol)
+        return self.resolved and self.expected not in (None, self.symbol)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Row:
     """
 
     parametrization: str
-    widths: tuple[int, ...]
+    widths: Widths
     learning: Cell
     richness: Cell
     escaped: tuple[tuple[int, int], ...] = ()
@@ -102,72 +108,75 @@ def rows(limits: Mapping[str, xr.Dataset], networks: xr.Dataset | None = None) -
 def _limit_row(name: str, run: xr.Dataset) -> Row:
     learning, richness = expected(name, run)
     found, tolerance = features(run), json.loads(run.attrs["config"])["simulation"]["tolerance"]
-    change, moved = _moved(found, TRUNCATION * tolerance)
-    ratio, rich = _rich(found, (TRUNCATION * tolerance) ** 2 + ROUNDING)
-    return Row(name, (), Cell(moved, f"change {change}", learning), Cell(rich, f"ratio {ratio}", richness))
+    moved, change = _moved(found, TRUNCATION * tolerance)
+    rich, ratio = _rich(found, (TRUNCATION * tolerance) ** 2 + ROUNDING)
+    # what is below the floor may be small, or dropped: neither refutes that it is positive
+    return Row(name, (), Cell.of(moved, change, learning), Cell.of(rich, ratio, richness, certain=rich != "low"))
 
 
 def _moved(found: Features, floor: float) -> tuple[str, str]:
-    """The smallest change, and what it says; `floor` is relative to the largest size of any field."""
+    """What the smallest change says, and its value; `floor` is relative to the largest size of any field."""
     scale = max(float(found.initial.mean(axis=0).max()), float(found.size.mean(axis=0).max()))
     smallest, stays = bounds(found.change.min(axis=1)), found.change.max(axis=0) <= ROUNDING * scale
     if stays.all():
-        return "0", "frozen"
+        return "frozen", "change 0"
     if smallest.low > floor * scale:
-        return _show(smallest), "learns"
-    return _show(smallest), "partly" if stays.any() else UNDECIDED
+        return "learns", f"change {_show(smallest)}"
+    return "partly" if stays.any() else UNDECIDED, f"change {_show(smallest)}, floor {floor * scale:.1g}"
 
 
 def _rich(found: Features, floor: float) -> tuple[str, str]:
-    """The smallest ratio, and what it says."""
-    values = found.ratio.min(axis=1)
-    smallest = bounds(values)
-    if values.max() <= ROUNDING:
-        return f"{'0' if values.max() == 0 else f'below {ROUNDING:g}'}", "none"
-    if smallest.low > floor:
-        return f"{_show(smallest)}, floor {floor:.1g}", "rich"
-    return f"{_show(smallest)}, floor {floor:.1g}", "low" if smallest.high <= floor else UNDECIDED
+    """What the smallest ratio says, and its value."""
+    if found.size.min(axis=1).max() <= ROUNDING * found.initial.max():
+        return "none", "features 0"
+    smallest = bounds(found.ratio.min(axis=1))
+    symbol = "rich" if smallest.low > floor else "low" if smallest.high <= floor else UNDECIDED
+    return symbol, f"ratio {_show(smallest)}, floor {floor:.1g}"
 
 
 def _show(value: Bounds) -> str:
-    return f"{value.mean:.3g} +- {value.error:.1g}"
+    return f"{value.mean:.3g} +- {value.error:.1g}" if abs(value.mean) > ROUNDING else f"below {ROUNDING:g}"
 
 
 def _finite_row(name: str, networks: xr.Dataset, limit: xr.Dataset | None) -> Row:
     """Powers of n over the replicas that diverged at no width; theory, if it says anything, says it of `limit`."""
-    widths = np.sort(networks["width"].values)
+    widths = tuple(sorted(map(int, networks["width"].values)))
     each = [networks.sel(width=n) for n in widths]
     alive = [k for k in networks["replica"].values if all(k in healthy(run)["replica"] for run in each)]
     learning, richness = (None, None) if name == "ip" or limit is None else expected(name, limit)
-    place = tuple(int(n) for n in widths)
     if len(alive) < 2 or len(widths) < 2:
         too_few = "fewer than two networks or widths"
-        return Row(name, place, Cell(UNDECIDED, too_few, learning), Cell(UNDECIDED, too_few, richness))
+        return Row(name, widths, Cell.of(UNDECIDED, too_few, learning), Cell.of(UNDECIDED, too_few, richness))
     found = [features(run.sel(replica=alive)) for run in each]
     escaped = tuple((int((f.loss[:, 1] < ESCAPED * f.loss[:, 0]).sum()), len(alive)) for f in found)
     saddle = name == "ip" and limit is not None and stands_still(limit)
     left = not saddle or all(count == total for count, total in escaped)
     moved, change = _finite_learning(widths, found, left)
-    rich, ratio = _finite_richness(widths, found, resolution(networks))
-    return Row(name, place, Cell(moved, change, learning), Cell(rich, ratio, richness), escaped if saddle else ())
+    rich, ratio = _finite_richness(widths, found, floor := resolution(networks))
+    certain = rich != "low" or float(found[-1].ratio.min(axis=1).max()) > floor  # not told from zero: refutes nothing
+    cells = Cell.of(moved, change, learning), Cell.of(rich, ratio, richness, certain)
+    return Row(name, widths, *cells, escaped=escaped if saddle else ())
 
 
-def _finite_learning(widths: Array, found: list[Features], left: bool) -> tuple[str, str]:
+def _finite_learning(widths: Widths, found: list[Features], left: bool) -> tuple[str, str]:
     """`left`: whether all networks have left the saddle at which the limit stays, where there is one."""
-    change = power(widths, np.stack([f.change / np.sqrt(f.loss[:, :1]) for f in found]))
+    change = power(widths, np.stack([f.change / np.sqrt(np.maximum(f.loss[:, :1], TINY)) for f in found]))
     symbol = UNDECIDED
     if change.below(FALLS) or found[-1].change.max() == 0:
         symbol = "frozen"
     elif change.above(FALLS) and left:
         symbol = "learns"
-    return symbol, f"change {_range(found[-1].change)} at n = {widths[-1]}, ~ {change}"
+    means = found[-1].change.mean(axis=0)
+    return symbol, f"change {means.min():.2g} to {means.max():.2g} at n = {widths[-1]}, ~ {change}"
 
 
-def _finite_richness(widths: Array, found: list[Features], floor: float) -> tuple[str, str]:
+def _finite_richness(widths: Widths, found: list[Features], floor: float) -> tuple[str, str]:
     """`floor`: what the arithmetic of the networks leaves of a ratio that is zero."""
     size = power(widths, np.stack([f.size.min(axis=1) / f.first_size for f in found]))
     smallest = [f.ratio.min(axis=1) for f in found]
-    ratio = power(widths, np.stack([r / f.first_ratio for r, f in zip(smallest, found, strict=True)]))
+    ratio = power(
+        widths, np.stack([r / np.maximum(f.first_ratio, floor) for r, f in zip(smallest, found, strict=True)])
+    )
     symbol = UNDECIDED
     if size.below(FALLS):
         symbol = "none"
@@ -176,11 +185,6 @@ def _finite_richness(widths: Array, found: list[Features], floor: float) -> tupl
     elif size.above(FALLS) and ratio.above(RATIO_FALLS):
         symbol = "rich"
     return symbol, f"ratio {smallest[-1].mean():.2g} at n = {widths[-1]}, ~ {ratio}; size ~ {size}"
-
-
-def _range(change: Array) -> str:
-    means = change.mean(axis=0)
-    return f"{means.min():.2g} to {means.max():.2g}"
 
 
 def table_1(limits: Mapping[str, xr.Dataset], networks: xr.Dataset | None = None) -> Claim:
@@ -198,7 +202,7 @@ def table_1(limits: Mapping[str, xr.Dataset], networks: xr.Dataset | None = None
         verdict = Verdict.FAIL
     elif own and agreeing == len(own):
         verdict = Verdict.PASS
-    resolved = sum(cell.symbol != UNDECIDED for cell in cells)
+    resolved = sum(cell.resolved for cell in cells)
     return Claim(
         "Table 1", "feature learning and richness of SP, NTP, IP and muP; counted: entries of the limits as expected",
         float(agreeing), float(len(own)), np.nan, verdict, resolved, len(cells), tuple(_notes(found)),
@@ -209,9 +213,9 @@ def _notes(found: list[Row]) -> Iterator[str]:
     """What disagrees with theory or is not resolved, and where the paper's table differs."""
     for row in found:
         for cell in row.cells:
-            if cell.contradicts or cell.symbol == UNDECIDED:
-                expected = "not resolved" if cell.symbol == UNDECIDED else f"{cell.symbol}, expected {cell.expected}"
-                yield f"{TITLES[row.parametrization]}, {_place(row)}: {expected} ({cell.data})"
+            if cell.contradicts or not cell.resolved:
+                told = f"{cell.symbol}, expected {cell.expected}" if cell.contradicts else "not resolved"
+                yield f"{TITLES[row.parametrization]}, {_place(row)}: {told} ({cell.data})"
     ip = {bool(row.widths): row for row in found if row.parametrization == "ip"}
     if False in ip and ip[False].learning.symbol == "frozen":
         yield (
