@@ -76,8 +76,8 @@ def measure(
     say("claims")
     claims += [
         theorem_4_5(*pair, s.training, s.problem.inputs),
-        gaussian_families(evidence.history),
-        joint_features(*pair, s.training, s.problem.inputs),
+        gaussian_families(evidence.short[-1]),
+        joint_features(*evidence.short, s.training, s.problem.inputs),
         corollary_4_6(*pair, s.training),
         update_identity(evidence.small, s.training),
         *lemmas(s.network.phi, seed=s.seed),

@@ -110,7 +110,7 @@ def announcement(prepared: job.Job, settings: Settings) -> str:
 
 
 def write(folder: Path, evidence: Evidence, findings: Findings, facts: dict[str, Any], resolved: str) -> list[str]:
-    """Write report.md, limit.nc, history.nc, networks.nc, summary.json, config.toml and the figures; return the names.
+    """Write report.md, the runs, summary.json, config.toml and the figures; return the names.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def write(folder: Path, evidence: Evidence, findings: Findings, facts: dict[str,
 
         captions = save_figures(evidence, findings, temporary)
         (temporary / "report.md").write_text(report.markdown(findings, facts, captions), encoding="utf-8")
-        runs = {"limit": evidence.large, "history": evidence.history}
+        runs = {"limit": evidence.large, "first_steps": evidence.short[-1]}
         if evidence.networks is not None:
             runs["networks"] = evidence.networks
         for name, run in runs.items():

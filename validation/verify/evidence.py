@@ -20,8 +20,7 @@ from ..families import families
 
 TOLERANCE = 1e-3  # of the runs that certify: their floor is the square of what the tolerance drops
 PILOTS = 2
-PICTURES = 4  # snapshots for the consistency check of the update
-FEW_STEPS = 20  # steps of the short runs against the whole history, at most
+FEW_STEPS = 12  # of the short runs against the whole past, at most
 
 Say = Callable[[str], None]
 
@@ -54,8 +53,9 @@ class Settings:
     seeds: int = 8
 
     def __post_init__(self) -> None:
-        if positive_int("particles", self.particles, 4) % 2:
-            raise InputError("particles", self.particles, "an even number: the limit is simulated at half of them too")
+        if positive_int("particles", self.particles, 8) % 4:
+            allowed = "a multiple of 4: the limit is simulated at a half and a quarter of them too"
+            raise InputError("particles", self.particles, allowed)
         if positive_int("replicas", self.replicas) < REPLICAS:
             raise InputError("replicas", self.replicas, f"an integer >= {REPLICAS}: a bound needs a standard error")
         if len(set(self.widths)) == 1:
@@ -71,7 +71,7 @@ class Evidence:
     settings : Settings
     pilot : limit of muP, few replicas: fixes scales and decides nothing.
     small, large : the same limit at M and 2M particles.
-    history : its first steps against the whole past (`validation.families.families`).
+    short : pilot, M/2 and M particles: the first steps against the whole past (`validation.families.families`).
     limits : the limits of all four parametrizations at the first and the last step; that of muP is `large`.
     networks : finite networks of all four, over (parametrization, width, replica, ...); None without torch.
     """
@@ -80,7 +80,7 @@ class Evidence:
     pilot: xr.Dataset
     small: xr.Dataset
     large: xr.Dataset
-    history: xr.Dataset
+    short: tuple[xr.Dataset, xr.Dataset, xr.Dataset]
     limits: dict[str, xr.Dataset]
     networks: xr.Dataset | None
     notices: list[str] = field(default_factory=list)
@@ -106,27 +106,24 @@ def gather(settings: Settings, progress: bool | None = None, say: Say = lambda s
     """
     s, T = settings, settings.training.steps
     half, bare = s.particles // 2, Problem(s.problem.inputs, s.problem.targets)
-    pictures = tuple(sorted({round(t) for t in np.linspace(0, T, PICTURES + 1)[:-1]}))  # the last step makes no update
+    pictures = tuple(sorted({t for t in (0, 1, T // 2, T // 2 + 1) if t <= T}))  # pairs: what two updates did
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Notice)
         say(f"limit of muP: {PILOTS} pilot replicas, {half} particles")
         pilot = _limit(s, bare, half, PILOTS, 1, progress)
         say(f"limit of muP: {s.replicas} replicas of {half} particles")
-        small = _limit(s, bare, half, s.replicas, 2, progress, snapshots=pictures)
+        small = _limit(s, bare, half, s.replicas, 2, progress, snapshots=pictures, parts=True)
         say(f"limit of muP: {s.replicas} replicas of {s.particles} particles")
         large = _limit(s, bare, s.particles, s.replicas, 3, progress)
         say("limit of muP: its first steps against the whole past")
-        history = families(
-            bare, s.network, s.training, particles=half, replicas=s.replicas, seed=_seed(s, 4),
-            steps=min(FEW_STEPS, T), progress=progress, workers=_workers(s),
-        )  # fmt: skip
+        short = _short(s, bare, progress)
         limits = {"mup": large}
         for k, name in enumerate(("ip", "ntp", "sp")):
             say(f"limit of {name}")
             limits[name] = _limit(s, bare, half, s.replicas, 5 + k, progress, limit=name, record_every=max(T, 1))
         networks = _networks(s, bare, progress, say)
     notices = [str(warning.message) for warning in caught if issubclass(warning.category, Notice)]
-    return Evidence(s, pilot, small, large, history, limits, networks, list(dict.fromkeys(notices)))
+    return Evidence(s, pilot, small, large, short, limits, networks, list(dict.fromkeys(notices)))
 
 
 def _limit(
@@ -141,6 +138,21 @@ def _limit(
         problem, s.network, s.training, particles=particles, replicas=replicas, seed=_seed(s, stream),
         progress=progress, workers=min(_workers(s), replicas), **arguments | more,
     )  # fmt: skip
+
+
+def _short(s: Settings, problem: Problem, progress: bool | None) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
+    """The first steps against the whole past: a pilot, M/2 and M particles, as many steps as M/2 have room for."""
+
+    def run(particles: int, replicas: int, stream: int, steps: int) -> xr.Dataset:
+        return families(
+            problem, s.network, s.training, particles=particles, replicas=replicas, seed=_seed(s, stream), steps=steps,
+            progress=progress, workers=min(_workers(s), replicas),
+        )  # fmt: skip
+
+    quarter = s.particles // 4
+    small = run(quarter, s.replicas, 4, FEW_STEPS)
+    steps = int(small["step"][-1])
+    return run(quarter, PILOTS, 9, steps), small, run(2 * quarter, s.replicas, 10, steps)
 
 
 def _networks(s: Settings, problem: Problem, progress: bool | None, say: Say) -> xr.Dataset | None:

@@ -14,7 +14,8 @@ from tpsim.plot.files import write_pictures
 from tpsim.plot.read import Band, layers_of
 from tpsim.plot.style import GREY, PAGE, colours, curve, finish, finish_page, line_key, page, whole_numbers
 
-from ..independence import grams, truncation
+from ..families import innovations
+from ..independence import floor, grams
 from .claims import Findings
 from .evidence import Evidence
 
@@ -49,8 +50,9 @@ COROLLARY = (
 )
 FAMILIES = (
     "The Gaussian families (C.1), (C.2) against the whole past: smallest singular value of the new randomness of all "
-    "samples together, by matrix and step; the lowest of all replicas. Above zero at every step, the families are "
-    "non-degenerate over space and time. Below the dotted line rounding does not tell."
+    "samples together, by matrix and step; the lowest of all replicas. Positive at every step, the families are "
+    "non-degenerate over space and time. Dotted: the floor, below which rounding and tolerance do not tell; from the "
+    "first point below it on the past is not whole, and nothing is to be read."
 )
 
 
@@ -62,15 +64,13 @@ def independence_caption(evidence: Evidence) -> str:
     """What the picture of Theorem 4.5 shows."""
     return (
         "Theorem 4.5: smallest over largest eigenvalue of the Gram matrices of Z^h and Z^x, centred and not, by layer "
-        "and step, at 2M particles; bands are 2 standard errors over replicas. Dashed: the square of what the "
-        f"tolerance has dropped, accumulated ({floor(evidence):.2g})."
+        "and step, at 2M particles; bands are 2 standard errors over replicas. Dashed: what truncation by the "
+        f"tolerance could at most account for ({_floor(evidence):.2g})."
     )
 
 
-def floor(evidence: Evidence) -> float:
-    """The square of the accumulated truncation, the worst of all replicas."""
-    training = evidence.settings.training
-    return float(max(truncation(run, training).max() for run in (evidence.small, evidence.large)) ** 2)
+def _floor(evidence: Evidence) -> float:
+    return floor(evidence.pilot, evidence.small, evidence.large, evidence.settings.training)
 
 
 def _independence(evidence: Evidence, figure: Any) -> Any:
@@ -84,7 +84,7 @@ def _independence(evidence: Evidence, figure: Any) -> Any:
             ratio = _ratio(values[..., 0], values[..., -1])
             for l in layers:
                 curve(ax, steps, _band(ratio[:, :, l - 1]), palette[l])
-            ax.axhline(max(floor(evidence), 1e-16), color=GREY, linestyle="--")
+            ax.axhline(_floor(evidence), color=GREY, linestyle="--")
             ax.set_yscale("log", nonpositive="clip")
             whole_numbers(ax, steps)
             finish(ax, title, "training step $t$", r"$\lambda_{\min}/\lambda_{\max}$")
@@ -95,7 +95,8 @@ def _independence(evidence: Evidence, figure: Any) -> Any:
 
 
 def _families(evidence: Evidence, figure: Any) -> Any:
-    run = evidence.history
+    run = evidence.short[-1]
+    values, floors = innovations(run)
     steps, layers = run["step"].values, layers_of(run.isel(layer=slice(1, None)), None)
     palette = dict(zip(layers, colours(len(layers)), strict=True))
     with page(figure, (PAGE, 2.7)) as figure:
@@ -104,15 +105,15 @@ def _families(evidence: Evidence, figure: Any) -> Any:
             axes, ("forward", "backward"), (r"forward: $\delta x^{l-1}_t$", r"backward: $\mathrm{d}h^l_t$"), strict=True
         ):
             for l in layers:
-                values = run[f"innovation_{way}"].sel(layer=l).min("replica").values
-                ax.plot(steps, values, color=palette[l], marker="o")
-            ax.axhline(1e-6, color=GREY, linestyle=":")
+                here = {"direction": way, "layer": l}
+                ax.plot(steps, values.sel(here).min("replica"), color=palette[l], marker="o")
+                ax.plot(steps, floors.sel(here).max("replica"), color=palette[l], linestyle=":")
             ax.set_yscale("log", nonpositive="clip")
             whole_numbers(ax, steps)
             finish(ax, title, "training step $t$", "new randomness")
         axes[1].set_ylabel("")
         keys = [line_key(palette[l], f"$W^{l}$", marker="o") for l in layers]
-        finish_page(figure, "New randomness of all samples together", [*keys, line_key(GREY, "1e-6", linestyle=":")])
+        finish_page(figure, "New randomness of all samples together", [*keys, line_key(GREY, "floor", linestyle=":")])
     return figure
 
 
