@@ -75,7 +75,7 @@ def test_features_are_linearly_independent(activation, loss, batches):
 @pytest.mark.parametrize("depth", [1, 3, 4])
 def test_features_are_linearly_independent_widely(activation, loss, batches, depth):
     training = Training(10, 0.1, loss=loss, reduction="mean", batches=batches)
-    assert_independent(problem_of(6, 10), Network(depth, activation, SCALE), training, particles=512)
+    assert_independent(problem_of(4, 8), Network(depth, activation, SCALE), training, particles=512)
 
 
 def test_particles_are_as_independent_as_their_kernels_say():
