@@ -220,7 +220,7 @@ def _notes(found: list[Row]) -> Iterator[str]:
     if False in ip and ip[False].learning.symbol == "frozen":
         yield (
             "IP learns in the paper's table and not in its limit: with L >= 3 and phi(0) = 0 (or classes that cancel) "
-            "every update has a factor zero, so that f = 0 and Z^{h^l} = 0, l >= 2, at every fixed step. Networks leave "
+            "every update has a factor zero, so f = 0 and Z^{h^l} = 0, l >= 2, at every fixed step. Networks leave "
             "that saddle by their initial weights of size 1/n, at L = 3 after about log n / (2 log(1 + lambda)) steps "
             "more than a constant: the tick is about finite widths (docs/algorithm.md, section 4; validation/ip_escape)"
         )
