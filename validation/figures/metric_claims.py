@@ -73,16 +73,15 @@ def stable(curve: Curve) -> Decision:
 
 def powers(found: dict[str, Curve], names: Sequence[str] = PARAMETRIZATIONS) -> str:
     """Say the powers of n."""
-    said = []
-    for name in names:
-        trend = found[name].trend()
-        zero = bool((found[name].values[found[name].fitted] == 0).all())
-        said.append(f"{NAMES[name]} {'zero' if zero else trend_words(trend)}")
-    return ", ".join(said)
+    return ", ".join(f"{NAMES[name]} {power(found[name])}" for name in names)
 
 
-def trend_words(trend: object) -> str:
-    return "undecided" if trend is None else f"{trend.power:.2f} +- {trend.reach:.2f}"  # type: ignore[attr-defined]
+def power(curve: Curve) -> str:
+    """Say one power of n."""
+    if (curve.values[curve.fitted] == 0).all():
+        return "none, for all are zero" if curve.fitted.any() else "undecided"
+    trend = curve.trend()
+    return "undecided" if trend is None else f"{trend.power:.2f} +- {trend.reach:.2f}"
 
 
 def _only_stable(seen: Seen) -> tuple[str, Decision]:
@@ -92,15 +91,13 @@ def _only_stable(seen: Seen) -> tuple[str, Decision]:
 
 
 def _learns(seen: Seen) -> tuple[str, Decision]:
-    found = seen["change"]
-    return f"Power of n of muP's feature change: {powers(found, ['mup'])}; {_at(found['mup'])}.", stays(found["mup"])
+    curve = seen["change"]["mup"]
+    return f"Power of n of muP's feature change: {power(curve)}; {_at(curve)}.", stays(curve)
 
 
 def _lazy(seen: Seen) -> tuple[str, Decision]:
-    found = seen["change"]
-    return f"Power of n of SP's feature change: {powers(found, ['sp'])}; {_at(found['sp'])}.", negated(
-        stays(found["sp"])
-    )
+    curve = seen["change"]["sp"]
+    return f"Power of n of SP's feature change: {power(curve)}; {_at(curve)}.", negated(stays(curve))
 
 
 def _collapse(seen: Seen) -> tuple[str, Decision]:
@@ -110,10 +107,11 @@ def _collapse(seen: Seen) -> tuple[str, Decision]:
 
 
 def _ip(seen: Seen) -> tuple[str, Decision]:
-    change, diversity = seen["change"], seen["diversity"]
-    words = f"Powers of n of IP: {powers(change, ['ip'])} of the change, {powers(diversity, ['ip'])} of the diversity"
-    escaped = f"the loss of its widest networks is {loss(seen.study, seen.shown.activation)['ip'][-1]:.2g}"
-    return f"{words}; {escaped}.", every([stays(change["ip"]), negated(stays(diversity["ip"]))])
+    change, diversity = seen["change"]["ip"], seen["diversity"]["ip"]
+    words = f"Powers of n of IP: {power(change)} of the change, {power(diversity)} of the diversity"
+    left = loss(seen.study, seen.shown.activation)["ip"]
+    words += f"; its loss is {left[0]:.2g} in the narrowest networks and {left[-1]:.2g} in the widest."
+    return words, every([stays(change), negated(stays(diversity))])
 
 
 def _both(seen: Seen) -> tuple[str, Decision]:
@@ -126,15 +124,15 @@ def _both(seen: Seen) -> tuple[str, Decision]:
 
 
 def _rich(seen: Seen) -> tuple[str, Decision]:
-    found = seen["diversity"]
-    return f"Power of n of muP's diversity: {powers(found, ['mup'])}; {_at(found['mup'])}.", stays(found["mup"])
+    curve = seen["diversity"]["mup"]
+    return f"Power of n of muP's diversity: {power(curve)}; {_at(curve)}.", stays(curve)
 
 
 def _less_with_width(seen: Seen) -> tuple[str, Decision]:
     curve = seen["diversity"]["mup"]
     trend = curve.trend()
     agrees = None if trend is None or abs(trend.power) <= trend.reach else trend.power < 0
-    return f"Power of n of muP's diversity: {powers({'mup': curve}, ['mup'])}; {_at(curve)}.", agrees
+    return f"Power of n of muP's diversity: {power(curve)}; {_at(curve)}.", agrees
 
 
 def _joint_higher(seen: Seen) -> tuple[str, Decision]:
@@ -146,7 +144,7 @@ def _joint_higher(seen: Seen) -> tuple[str, Decision]:
         decisions.append(True if mine[0] > theirs[1] else False if mine[1] < theirs[0] else None)
     said = ", ".join(f"{NAMES[name]} {found[name].spread()[0, -1]:.2g}" for name in PARAMETRIZATIONS)
     width = found["mup"].widths[-1]
-    return f"At n = {width}: {said}; power of n of muP: {powers(found, ['mup'])}.", every(decisions)
+    return f"At n = {width}: {said}; power of n of muP: {power(found['mup'])}.", every(decisions)
 
 
 def _joint_decay(seen: Seen) -> tuple[str, Decision]:
@@ -170,7 +168,7 @@ def _at(curve: Curve) -> str:
 def limit_words(mean: float, error: float) -> str:
     if mean == 0:
         return "0"
-    return f"{mean:.3g}" + (f" +- {error:.1g}" if np.isfinite(error) else "")
+    return f"{mean:.3g}" + (f" +- {error:.1g}" if error > 1e-9 * mean else "")  # below: rounding, or no error at all
 
 
 GENERAL: tuple[tuple[str, Measure], ...] = (
@@ -225,7 +223,7 @@ def described(seen: Seen) -> str:
     first = next(iter(found.values()))["mup"]
     field = {"h": "pre-activations", "x": "post-activations"}[shown.kind]
     parts = [
-        f"{', '.join(WORDS[metric] for metric in shown.metrics).capitalize()} of the {field} {shown.kind} of layer "
+        f"{_listed([WORDS[metric] for metric in shown.metrics]).capitalize()} of the {field} {shown.kind} of layer "
         f"{seen.layer} of {settings.network.depth} ({shown.activation}) after {settings.training.steps} steps, against "
         f"the width n. Points: median of {settings.seeds} networks, bars from the 16% to the 84% quantile; points of "
         "one width are moved apart sideways. Lines: the limit of infinite width, mean over "
@@ -252,6 +250,10 @@ def described(seen: Seen) -> str:
     parts.append(_truncated(seen.study, shown.activation))
     parts.append(_diverged(next(iter(found.values()))))
     return " ".join(part for part in parts if part)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _vectors(found: dict[str, dict[str, Curve]]) -> str:

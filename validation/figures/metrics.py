@@ -19,11 +19,11 @@ from .study import PARAMETRIZATIONS, Figure, Study
 Array = np.ndarray
 
 LABELS = {
-    "change": r"feature change  $\Vert %s_T-%s_0\Vert\,/\,\Vert %s_0\Vert$",
-    "diversity": r"smallest eigenvalue of $\langle %s_i,%s_j\rangle/n$",
-    "joint": r"smallest eigenvalue of $[%s_0,%s_T]$'s Gram$/n$",
+    "change": r"$\Vert %s_T-%s_0\Vert\,/\,\Vert %s_0\Vert$",
+    "diversity": r"$\lambda_{\min}$ of $\langle %s_i,%s_j\rangle/n$",
+    "joint": r"$\lambda_{\min}$ of the Gram of $[%s_0,%s_T]\,/n$",
 }
-TITLES = {"change": "feature change", "diversity": "diversity", "joint": "joint diversity, start and end"}
+TITLES = {"change": "Feature change", "diversity": "Diversity", "joint": "Joint diversity"}
 FIELDS = {"h": "pre-activations", "x": "post-activations"}
 PRINTED = {"silu": "SiLU", "relu": "ReLU"}
 DODGE = 1.07  # between the points of one width
@@ -113,19 +113,16 @@ def _zero_limits(ax: Any, names: Sequence[str]) -> None:
             transform=ax.transAxes, linestyle="none", gid=f"limit 0 {name}",
         )  # fmt: skip
     if names:
-        ax.text(0.95 - 0.05 * len(names), 0.035, "limit 0", color=GREY, fontsize=7, ha="right", va="center",
+        ax.text(0.98 - 0.05 * len(names), 0.035, "limit 0", color=GREY, fontsize=7, ha="right", va="center",
                 transform=ax.transAxes)  # fmt: skip
 
 
 def _keys(study: Study, brief: bool) -> list[tuple[Any, str]]:
     seeds = study.settings.seeds
-    keys = [
-        line_key(COLOURS[name], SYMBOLS[name], marker=MARKERS[name], linestyle=DASHES[name])
-        for name in PARAMETRIZATIONS
-    ]
-    networks = f"{seeds} networks" if brief else f"median of {seeds} networks, 16% to 84%"
+    keys = [line_key(COLOURS[name], SYMBOLS[name], marker=MARKERS[name]) for name in PARAMETRIZATIONS]
+    networks = "networks" if brief else f"median of {seeds} networks, 16% to 84%"
     keys.append(line_key(GREY, networks, marker="o", linestyle="none"))
-    keys.append(line_key(GREY, r"limit $n\to\infty$"))
+    keys.append(line_key(GREY, "limit" if brief else r"limit $n\to\infty$"))
     return keys
 
 
