@@ -404,6 +404,15 @@ def test_an_unsteady_loss_amplifies_what_is_dropped_and_is_noticed():
     assert unsteady(with_loss(calm, problem)) is None
 
 
+def test_an_unsteady_loss_raises_the_floor():
+    """Oracle: the floor is rounding + (account)^2 trace / scale, and the account is taken tenfold."""
+    problem, network, training = problem_of(4, 8), Network(2, "silu", SCALE), Training(4, 0.1, reduction="mean")
+    run = simulate(problem, network, training, 256, 2, tolerance=1e-3, progress=False)
+    rises = run.assign(loss=run.loss.copy(data=np.broadcast_to([1.0, 0.1, 0.2, 0.1, 0.1], run.loss.shape)))
+    calm, raised = (floor(one, one, one, training) - ROUNDING for one in (run, rises))
+    assert calm > 0 and raised == pytest.approx(100 * calm, rel=1e-9)
+
+
 def with_loss(run, problem):
     return run.assign(loss=((run.f - problem.targets) ** 2).mean("sample"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..controls import Control, controls, summary
 from ..families import gaussian_families, joint_features
 from ..good import assumption_4_3
 from ..independence import by_layer, theorem_4_5
-from ..inputs import assumption_4_1, dataset_table
+from ..inputs import assumption_4_1
 from ..lemmas import lemmas
 from ..stationary import corollary_4_6, update_identity
 from ..table_1 import rows, table_1
@@ -47,8 +47,8 @@ class Findings:
 
 
 def measure(
-    evidence: Evidence, name: str = "the data", paths: Mapping[str, str] | None = None, images: int = 2000,
-    with_controls: bool = True, progress: bool | None = None, say: Say = lambda stage: None,
+    evidence: Evidence, name: str = "the data", datasets: Sequence[Any] = (), with_controls: bool = True,
+    progress: bool | None = None, say: Say = lambda stage: None,
 ) -> Findings:  # fmt: skip
     """Measure every claim of the paper.
 
@@ -56,20 +56,13 @@ def measure(
     ----------
     evidence : the runs.
     name : of the dataset, in sentences.
-    paths : source ("mnist", "cifar10", "cifar100") -> local files, for the table of Assumption 4.1; digits always.
-    images : how many of each are taken, from the first on.
+    datasets : the table of Assumption 4.1 (`validation.inputs.dataset_table`), if there is one.
     with_controls : also run the negative controls.
     progress, say : as of `gather`.
-
-    Raises
-    ------
-    InputError, FileError
-        Files that cannot be read.
     """
     s, limits = evidence.settings, evidence.limits
     pair = (evidence.pilot, evidence.small, evidence.large)
     say("hypotheses: Assumptions 4.1 and 4.3")
-    datasets = dataset_table(paths or {}, images, progress=progress)
     claims = [assumption_4_1(s.problem, name), assumption_4_3(s.network.phi, seed=s.seed)]
     say("the limit against finite networks")
     claims.append(_agreement(evidence, progress))
@@ -89,7 +82,7 @@ def measure(
         found = controls(s.seed)
         claims.append(summary(found))
     layers = by_layer(*pair, s.training, s.problem.inputs)
-    return Findings(claims, layers, datasets, rows(limits, evidence.networks), found)
+    return Findings(claims, layers, list(datasets), rows(limits, evidence.networks), found)
 
 
 def _agreement(evidence: Evidence, progress: bool | None) -> Claim:

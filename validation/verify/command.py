@@ -18,6 +18,7 @@ from tpsim.describe import duration, job_text
 from tpsim.errors import Notice
 from tpsim.results import save, versions
 
+from ..inputs import dataset_table
 from . import report
 from .claims import Findings, measure
 from .evidence import TOLERANCE, Evidence, Say, Settings, gather
@@ -64,11 +65,12 @@ def main(arguments: argparse.Namespace) -> bool:
     if not arguments.quiet:
         print(f"{plan}\n", flush=True)
     say, progress = _stages(start, arguments.quiet), False if arguments.quiet else None
+    say("Assumption 4.1 on datasets")
+    paths = {name: path for name in IMAGES if (path := getattr(read.verify, name)) is not None}
+    datasets = dataset_table(paths, read.verify.images, progress=progress)  # first: files may be unreadable
     evidence = gather(settings, progress, say)
-    table = read.verify
-    paths = {name: getattr(table, name) for name in IMAGES if getattr(table, name) is not None}
     source = str(prepared.config.data["source"])
-    findings = measure(evidence, source, paths, table.images, table.controls, progress, say)
+    findings = measure(evidence, source, datasets, read.verify.controls, progress, say)
     notices = list(dict.fromkeys([*evidence.notices, *_notices(findings)]))
     for notice in notices:
         warnings.warn(notice, Notice, stacklevel=2)
