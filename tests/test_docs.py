@@ -18,7 +18,7 @@ from tpsim.mlp import Settings, State
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "tpsim|finite|validation|tests|examples|docs|benchmarks"
-PLACEHOLDERS = {"CONFIG.toml"}  # names that stand for the reader's own files
+PLACEHOLDERS = {"CONFIG.toml", "report.md", "figures.md"}  # names of the reader's own files
 page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 

@@ -18,6 +18,7 @@ from tpsim.describe import duration, job_text
 from tpsim.errors import Notice
 from tpsim.results import save, versions
 
+from ..independence import spectra
 from ..inputs import dataset_table
 from . import report
 from .claims import Findings, measure
@@ -126,7 +127,8 @@ def write(folder: Path, evidence: Evidence, findings: Findings, facts: dict[str,
 
         captions = save_figures(evidence, findings, temporary)
         (temporary / "report.md").write_text(report.markdown(findings, facts, captions), encoding="utf-8")
-        runs = {"limit": evidence.large, "first_steps": evidence.short[-1]}
+        whole = spectra(evidence.large).to_dataset(name="eigenvalues").assign_attrs(evidence.large.attrs)
+        runs = {"limit": evidence.large, "first_steps": evidence.short[-1], "spectra": whole}
         if evidence.networks is not None:
             runs["networks"] = evidence.networks
         for name, run in runs.items():
