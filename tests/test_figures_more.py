@@ -235,7 +235,7 @@ def test_depths_are_those_of_single_runs():
     assert np.isnan(data["eigenvalue_x"].sel(depth=1, layer=2)).all()
     assert data.attrs["width"] == 16 and np.isfinite(data["loss"].sel(series="ip")).all()
     text = FIGURES["depths"].caption(Study(own, extras={"depths": data}))
-    assert "L = 2: " in text and "at 2 of 2 depths" in text
+    assert "L = 2: " in text and "of 2 depths" in text
 
 
 def test_losses_and_batches_differ_as_they_should():
@@ -279,6 +279,12 @@ def test_the_bracket_contains_the_edge(edge):
     assert found.low <= edge < found.high <= RATIO * found.low
 
 
+def test_undecided_rates_widen_the_bracket():
+    """Oracle: stable up to 0.3, undecided up to 0.5, unstable from there on."""
+    found = bracket(lambda rate: True if rate <= 0.3 else None if rate < 0.5 else False, 0.1)
+    assert 0.3 / RATIO <= found.low <= 0.3 and 0.5 <= found.high <= 0.5 * RATIO
+
+
 def test_an_edge_out_of_reach_is_said():
     assert bracket(lambda rate: True, 0.1).high == np.inf
     assert bracket(lambda rate: False, 0.1).low == 0.0
@@ -317,7 +323,7 @@ def test_the_largest_stable_rate_of_a_linear_network_is_that_of_its_recursion():
     np.testing.assert_allclose(data["sharpness"].values[:, 0], 8 * k, rtol=1e-12)
     study = Study(own, extras={"learning_rate": data})
     text = FIGURES["learning_rate"].caption(study)
-    assert f"muP, limit: {low:.3g} to {high:.3g}" in text and f"2 / sharpness = {2 / (8 * k):.3g}" in text
+    assert f"muP, limit: {low:.3g} to {high:.3g}" in text and f"2 / sharpness is {2 / (8 * k):.3g} at the start" in text
 
 
 def test_losses_drawn_are_medians_and_divergence_is_a_cross():

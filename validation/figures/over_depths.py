@@ -9,17 +9,25 @@ import numpy as np
 import xarray as xr
 
 from tpsim.plot.style import PAGE, colours, finish, finish_page, line_key, page
+from validation.claim import LEVEL, bounds
 
-from ..converge.scaling import log_ticks
+from .axes import scale_positive
 from .eigen import smallest
 from .runs import STEPS, limit_run, network_run, summarised, training_of, width_of
 from .study import Figure, Progress, Settings, Study
 
-SERIES = {"limit": r"$\mu$P, limit", "mup": r"$\mu$P", "ip": "IP"}  # and what they are called in pictures
-VARIABLES = {
-    "eigenvalue_h": r"$\lambda_\min$ of $h^l$", "eigenvalue_x": r"$\lambda_\min$ of $x^l$",
-    "feature_change_h": "feature change of $h^l$", "feature_change_x": "feature change of $x^l$",
-}  # fmt: skip
+SERIES: dict[str, dict[str, Any]] = {
+    "limit": {"linestyle": "-", "marker": ""},
+    "mup": {"linestyle": "none", "marker": "o", "markersize": 3.2},
+    "ip": {"linestyle": ":", "marker": "s", "markersize": 3.2, "markerfacecolor": "white"},
+}
+ROWS = {r"$\mu$P": ("limit", "mup"), "IP": ("ip",)}
+PANELS = {
+    "eigenvalue_h": r"$\lambda_\min$ of $h^l$",
+    "eigenvalue_x": r"$\lambda_\min$ of $x^l$",
+    "feature_change_h": "feature change of $h^l$",
+}
+DODGE = 0.08  # of a layer, between depths
 KEPT = ("kernel_h", "kernel_x", "feature_change_h", "feature_change_x")
 
 
@@ -54,37 +62,36 @@ def _end(run: xr.Dataset) -> xr.Dataset:
 
 
 def depths_figure(study: Study, figure: Any = None) -> Any:
-    """Draw each quantity against the layer, one line for each depth: the limit, and networks of muP and IP."""
+    """Draw each quantity against the layer, one colour for each depth: muP above, the limit as lines, and IP below."""
     data = study.extras["depths"]
     palette = dict(zip(map(int, data["depth"].values), colours(data.sizes["depth"]), strict=True))
-    styles: dict[str, dict[str, Any]] = {
-        "limit": {"linestyle": "-", "marker": ""},
-        "mup": {"linestyle": "none", "marker": "o", "markersize": 3.2},
-        "ip": {"linestyle": ":", "marker": "s", "markersize": 3.2, "markerfacecolor": "white"},
-    }
-    with page(figure, (PAGE, 4.6)) as figure:
-        axes = figure.subplots(2, 2, sharex=True)
-        for ax, (name, label) in zip(axes.flat, VARIABLES.items(), strict=True):
-            for depth, colour in palette.items():
-                for series, style in styles.items():
-                    _line(ax, data[name].sel(depth=depth, series=series), colour, style)
-            ax.set_yscale("log")
-            log_ticks(ax.yaxis)
-            ax.set_xticks(data["layer"].values)
-            finish(ax, "", "layer $l$" if ax in axes[1] else "", label)
+    with page(figure, (PAGE, 4.4)) as figure:
+        axes = figure.subplots(2, len(PANELS), sharex=True)
+        for row, (title, members), below in zip(axes, ROWS.items(), ("", "layer $l$"), strict=True):
+            for ax, (name, label) in zip(row, PANELS.items(), strict=True):
+                for k, (depth, colour) in enumerate(palette.items()):
+                    shift = DODGE * (k - (len(palette) - 1) / 2)
+                    for series in members:
+                        _line(ax, data[name].sel(depth=depth, series=series), shift, colour, SERIES[series])
+                scale_positive(ax)
+                ax.set_xticks(data["layer"].values)
+                finish(ax, title if ax is row[0] else "", below, label)
         keys = [line_key(colour, f"$L={depth}$", linewidth=3) for depth, colour in palette.items()]
-        names = {"limit": SERIES["limit"]} | {k: f"{SERIES[k]}, $n={data.attrs['width']}$" for k in ("mup", "ip")}
-        keys += [line_key("black", names[series], **style) for series, style in styles.items()]
+        width = f"$n={data.attrs['width']}$"
+        names = {"limit": r"limit $n\to\infty$", "mup": rf"$\mu$P, {width}", "ip": f"IP, {width}"}
+        keys += [line_key("black", names[series], **style) for series, style in SERIES.items()]
         finish_page(figure, f"Depths, after $T={data.attrs['steps']}$ steps (eigenvalues of $K/n$)", keys)
     return figure
 
 
-def _line(ax: Any, values: xr.DataArray, colour: Any, style: dict[str, Any]) -> None:
+def _line(ax: Any, values: xr.DataArray, shift: float, colour: Any, style: dict[str, Any]) -> None:
     """One depth of one series: mean over replicas, bars of +- 2 s.e."""
     mean, error = summarised(values)
     use = np.isfinite(mean) & (mean > 0)
     bars = np.where(np.isfinite(error[use]), 2 * error[use], 0)
-    ax.errorbar(values["layer"].values[use], mean[use], bars, color=colour, elinewidth=0.8, linewidth=1, **style)
+    ax.errorbar(
+        values["layer"].values[use] + shift, mean[use], bars, color=colour, elinewidth=0.8, linewidth=1, **style
+    )
 
 
 def depths_caption(study: Study) -> str:
@@ -100,20 +107,16 @@ def depths_caption(study: Study) -> str:
         text += f"{np.nanmax(moved):.2g}, loss {float(summarised(loss.sel(series='limit'))[0]):.2g}"
         ip = [float(summarised(values.sel(series="ip"))[0]) for values in (own, loss)]
         words.append(f"{text}; IP {ip[0]:.2g}, loss {ip[1]:.2g}")
-    resolved = int((_resolved(smallest_one.sel(series="limit"))).sum())
+    limit = smallest_one.sel(series="limit").dropna("replica", how="all")
+    resolved = sum(bounds(limit.sel(depth=depth).values).low > 0 for depth in data["depth"].values)
     return (
         f"Smallest eigenvalue of K/n and relative feature change by layer, after at most {STEPS} steps of the settings "
-        f"of the other figures, for depths L = {', '.join(map(str, data['depth'].values))}. Lines: the muP limit, mean "
-        f"over {_count(data, 'limit')} replicas; circles and squares: {_count(data, 'mup')} networks each of width "
-        f"{data.attrs['width']} in muP and IP. Bars: +-2 standard errors. Smallest eigenvalue over all layers, h and x "
-        f"(standard error) of the limit, and of IP beside it: {'. '.join(words)}. The limit's is more than four "
-        f"standard errors above zero at {resolved} of {data.sizes['depth']} depths."
+        f"of the other figures, for depths L = {', '.join(map(str, data['depth'].values))}. Above: muP, lines for the "
+        f"limit, mean over {_count(data, 'limit')} replicas, circles for {_count(data, 'mup')} networks of width "
+        f"{data.attrs['width']}. Below: as many networks of IP. Bars: +-2 standard errors. Smallest eigenvalue over "
+        f"all layers, h and x (standard error), of the limit, and of IP beside it: {'. '.join(words)}. That of the limit "
+        f"is above zero, by a Student bound at {LEVEL:.1%}, at {resolved} of {data.sizes['depth']} depths."
     )
-
-
-def _resolved(values: xr.DataArray) -> np.ndarray:
-    mean, error = summarised(values)
-    return mean > 4 * error
 
 
 def _count(data: xr.Dataset, series: str) -> int:

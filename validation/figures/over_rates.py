@@ -65,10 +65,12 @@ def _losses(ax: Any, one: xr.Dataset, colour: Any, marker: str) -> None:
 
 
 def _sharpness(ax: Any, data: xr.Dataset) -> None:
-    """eta times sharpness against t, for stable rates up to the largest."""
+    """eta times sharpness against t, for stable rates from that of the other figures up to the largest."""
     rates, limit = data["limit_rate"].values, data.isel(series=0)
-    stable = [k for k in range(len(rates)) if rates[k] <= float(limit["low"])]
-    chosen = [stable[k] for k in np.unique(np.linspace(0, len(stable) - 1, CURVES).round().astype(int))]
+    stable = [k for k in range(len(rates)) if data.attrs["eta"] <= rates[k] <= float(limit["low"])]
+    chosen = [
+        stable[k] for k in np.unique(np.linspace(0, len(stable) - 1, min(CURVES, len(stable))).round().astype(int))
+    ]
     for k, colour in zip(chosen, colours(len(chosen)), strict=True):
         values = rates[k] * data["sharpness"].values[k]
         ax.plot(data["step"].values, values, color=colour, linewidth=0.9, label=f"$\\eta={rates[k]:.3g}$")
@@ -87,16 +89,16 @@ def rates_caption(study: Study) -> str:
         one = data.isel(series=k)
         name, width = NAMES[str(one["name"].values)], int(one["width"])
         words.append(f"{name}, {f'n = {width}' if width else 'limit'}: {_edge(one)}{_islands(one)}")
-    sharp = _linear(data)
     return (
         f"Loss after {data.attrs['steps']} steps against the learning rate eta of Appendix A, which scales those "
-        "of all layers (median over runs; crosses: more than half diverged). (a) muP networks and the limit, (b) all "
-        "parametrizations at one width beside the muP limit, (c) in the limit, eta times the largest eigenvalue of the "
-        "Gauss-Newton matrix, for stable rates up to the largest one; past 2 (dotted) a quadratic model of the loss "
-        "diverges. A rate is called stable if more than half of its runs do not diverge and end with a loss that is "
-        f"not above its start by more than {SLACK:g} of it. Largest stable rates found by doubling and bisection, down "
-        f'to a ratio of {RATIO:g} of the ends: {"; ".join(words)}.{sharp} "Under what conditions on the learning rate '
-        'does convergence hold?", readers asked; the paper has no condition but eta > 0, and that is not enough.'
+        "of all layers (median over runs; crosses: half of them or more diverged). (a) muP networks and the limit, (b) "
+        "all parametrizations at one width beside the muP limit, (c) in the limit, eta times the largest eigenvalue of "
+        "the Gauss-Newton matrix (sharpness), for stable rates up to the largest one; past 2 (dotted) a quadratic model "
+        "of the loss diverges. A rate is called stable if more than half of its runs do not diverge and end with a loss "
+        f"that is not above its start by more than {SLACK:g} of it; if the bases of the limit fill up before the end it "
+        "is left undecided. Found by doubling and bisection down to a ratio of "
+        f"{RATIO:g}, from the largest stable to the smallest unstable rate: {'; '.join(words)}.{_sharpening(data)}"
+        f"{_answer(data)}"
     )
 
 
@@ -108,19 +110,35 @@ def _edge(one: xr.Dataset) -> str:
 
 
 def _islands(one: xr.Dataset) -> str:
-    """Name rates on the wrong side of the edge."""
-    rate, stable = one["rate"].values, one["share"].values > 0.5
-    odd = rate[(stable & (rate > float(one["low"]))) | (~stable & (rate < float(one["low"])))]
-    return f" (but not monotone: {', '.join(f'{value:.3g}' for value in odd)})" if odd.size else ""
+    """Name rates that are undecided, and those on the wrong side of the edge."""
+    rate, share = one["rate"].values, one["share"].values
+    low, high = float(one["low"]), float(one["high"])
+    odd = rate[((share > 0.5) & (rate > low)) | ((share <= 0.5) & (rate < low))]
+    undecided = rate[np.isnan(share) & (low < rate) & (rate < high)]
+    words = [f"undecided: {_list(undecided)}"] * bool(undecided.size) + [f"against it: {_list(odd)}"] * bool(odd.size)
+    return f" ({'; '.join(words)})" if words else ""
 
 
-def _linear(data: xr.Dataset) -> str:
-    """Compare the edge with that of the linearised dynamics at the start."""
-    sharp = float(data["sharpness"].values[0, 0])
-    low = float(data["low"].values[0])
-    if not np.isfinite(sharp) or sharp <= 0 or low == 0:
+def _list(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _sharpening(data: xr.Dataset) -> str:
+    """Compare the edge of the linearised dynamics at the start with what training makes of it."""
+    at = int(np.abs(data["limit_rate"].values - data.attrs["eta"]).argmin())
+    sharp = data["sharpness"].values[at]
+    if not (np.isfinite(sharp[0]) and sharp[0] > 0):
         return ""
-    return f" In the limit the start alone would ask for eta < 2 / sharpness = {2 / sharp:.3g}."
+    start, least = 2 / sharp[0], 2 / np.nanmax(sharp)
+    rate = float(data["limit_rate"][at])
+    return f" In the limit 2 / sharpness is {start:.3g} at the start, and down to {least:.3g} on the way at eta = {rate:g}."
+
+
+def _answer(data: xr.Dataset) -> str:
+    """What readers asked, where there is an answer."""
+    high = float(data["high"].values[0])
+    question = " Readers asked under what conditions on eta training converges; the paper asks for eta > 0 only"
+    return f"{question}, but at eta = {high:.3g} the limit diverges." if np.isfinite(high) else ""
 
 
 FIGURE = Figure("Largest stable learning rate", rates_figure, rates_caption, extra="learning_rate")

@@ -10,7 +10,7 @@ import xarray as xr
 from tpsim.plot.read import MAX_PANELS, band, layers_of
 from tpsim.plot.style import GREY, PAGE, band_key, colours, curve, finish, finish_page, line_key, page, whole_numbers
 
-from ..converge.scaling import log_ticks
+from .axes import scale_positive
 from .eigen import smallest
 from .runs import limit_run, training_of
 from .study import Figure, Progress, Settings, Study
@@ -79,8 +79,7 @@ def time_figure(study: Study, figure: Any = None) -> Any:
                 _curve(row[1], at["alignment"], colour)
                 _curve(row[2], at["same"], colour)
                 _curve(row[2], at["other"], colour, linestyle="--")
-            row[0].set_yscale("log")
-            log_ticks(row[0].yaxis)
+            scale_positive(row[0])
             labels = (f"$\\lambda_\\min$ of ${symbol}$", "alignment with targets", "|correlation|")
             for ax, label in zip(row, labels, strict=True):
                 whole_numbers(ax, data["step"].values)

@@ -10,7 +10,7 @@ import xarray as xr
 from tpsim.plot.read import Band, band
 from tpsim.plot.style import BLUE, PAGE, VERMILLION, band_key, curve, finish, finish_page, line_key, page, whole_numbers
 
-from ..converge.scaling import log_ticks
+from .axes import scale_positive
 from .eigen import smallest
 from .runs import limit_run, training_of
 from .study import Figure, Progress, Settings, Study
@@ -70,8 +70,7 @@ def training_figure(study: Study, figure: Any = None) -> Any:
             whole_numbers(ax, data["step"].values)
             finish(ax, "", "training step $t$" if ax in axes[1] else "", label)
         for ax in axes.flat[:3]:
-            ax.set_yscale("log")
-            log_ticks(ax.yaxis)
+            scale_positive(ax)
         keys.append(band_key(data.sizes["replica"]))
         finish_page(figure, rf"$\mu$P limit: losses and batches (minibatches of {data.attrs['batch']})", keys)
     return figure

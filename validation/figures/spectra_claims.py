@@ -2,8 +2,8 @@
 
 Words become numbers as follows. "Higher": by a factor of `HIGHER` or more at every percentile named; "significantly" or
 "substantially" higher: `MUCH`; "orders of magnitude": `ORDERS`; "collapse": below `COLLAPSED` of the eigenvalue of muP
-at the same percentile. A factor is decided where a one-sided Student bound on its mean over seeds, at `LEVEL`, does not reach the threshold: each
-sentence compares tens of eigenvalues.
+at the same percentile. A factor is decided where the one-sided Student bound on its mean over seeds, at `LEVEL`, is on
+one side of the threshold: each sentence compares tens of eigenvalues.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from ..claim import LEVEL
+from validation.claim import LEVEL
+
 from .captions import Statement
 from .eigen import End, Spectra, spectra_of
 from .look import NAMES

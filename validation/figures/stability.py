@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from tpsim.errors import Diverged
+from tpsim.errors import RankError
 
 from .runs import WIDTH, limit_run, network_run, training_of, width_of
 from .study import PARAMETRIZATIONS, Progress, Settings
@@ -32,16 +32,25 @@ class Bracket(NamedTuple):
     high: float
 
 
-def bracket(stable: Callable[[float], bool], start: float, ratio: float = RATIO) -> Bracket:
-    """Double or halve `start` until stability changes, then bisect until high / low <= `ratio`.
+def bracket(stable: Callable[[float], bool | None], start: float, ratio: float = RATIO) -> Bracket:
+    """Bracket the edge of stability down to high / low <= `ratio`.
 
-    Finds one edge; where stable and unstable rates alternate there are more.
+    `stable` may leave a rate undecided, None: then `low` is the lower edge of the undecided rates and `high` the upper
+    one. Finds one edge; where stable and unstable rates alternate there are more.
     """
+    low, high = _edge(lambda rate: stable(rate) is True, start, ratio)
+    if np.isfinite(high) and stable(high) is None:
+        high = _edge(lambda rate: stable(rate) is not False, high, ratio).high
+    return Bracket(low, high)
+
+
+def _edge(below: Callable[[float], bool], start: float, ratio: float) -> Bracket:
+    """Double or halve `start` until `below` changes, then bisect."""
     low = high = start
-    if stable(start):
+    if below(start):
         for _ in range(DOUBLINGS):
             high = 2 * low
-            if not stable(high):
+            if not below(high):
                 break
             low = high
         else:
@@ -49,44 +58,59 @@ def bracket(stable: Callable[[float], bool], start: float, ratio: float = RATIO)
     else:
         for _ in range(DOUBLINGS):
             low = high / 2
-            if stable(low):
+            if below(low):
                 break
             high = low
         else:
             return Bracket(0.0, high)
     while high / low > ratio:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if stable(middle) else (low, middle)
+        low, high = (middle, high) if below(middle) else (low, middle)
     return Bracket(low, high)
 
 
-def grew(loss: Array) -> Array:
-    """Which trajectories of the loss (..., step) end above their start, or did not reach the end."""
-    return ~(loss[..., -1] <= (1 + SLACK) * loss[..., 0])  # no comparison holds for NaN
+class Trial(NamedTuple):
+    """Losses (replica, step) at one rate, NaN from divergence on, and whether they say what becomes of the run."""
+
+    losses: Array
+    decided: bool = True
+
+    @property
+    def share(self) -> float:
+        """Of the runs, those whose loss at the end is not above its start; NaN where that is not decided."""
+        fine = self.losses[:, -1] <= (1 + SLACK) * self.losses[:, 0]  # no comparison holds for NaN
+        return float(fine.mean()) if self.decided else math.nan
+
+    @property
+    def alive(self) -> float:
+        """Of the runs, those that did not diverge."""
+        return float(np.isfinite(self.losses[:, -1]).mean()) if self.decided else math.nan
 
 
 @dataclass
 class Series:
-    """The trials of one kind of run: `try_rate` returns losses (replica, step), NaN from divergence on."""
+    """The trials of one kind of run, by rate."""
 
-    try_rate: Callable[[float], Array]
-    trials: dict[float, Array] = field(default_factory=dict)
+    try_rate: Callable[[float], Trial]
+    trials: dict[float, Trial] = field(default_factory=dict)
 
-    def stable(self, rate: float) -> bool:
+    def stable(self, rate: float) -> bool | None:
         """Whether more than half of the runs do not diverge and end with a loss that is not above its start."""
         if rate not in self.trials:
             self.trials[rate] = self.try_rate(rate)
-        return bool(np.mean(grew(self.trials[rate])) < 0.5)
+        share = self.trials[rate].share
+        return None if math.isnan(share) else share > 0.5
 
     def dataset(self, found: Bracket) -> xr.Dataset:
-        """rate and loss at the end by trial, ascending, the share of stable runs, and the bracket."""
-        rates = np.array(sorted(self.trials))
-        ends = np.stack([self.trials[rate][:, -1] for rate in rates])
-        share = np.array([1 - np.mean(grew(self.trials[rate])) for rate in rates])
-        alive = np.isfinite(ends).mean(axis=1)
+        """rate, loss at the end and shares by trial, rates ascending, and the bracket."""
+        rates = sorted(self.trials)
+        trials = [self.trials[rate] for rate in rates]
+        ends = np.stack([trial.losses[:, -1] for trial in trials])
         return xr.Dataset(
-            {"rate": ("trial", rates), "loss": (("trial", "replica"), ends), "share": ("trial", share),
-             "alive": ("trial", alive), "low": found.low, "high": found.high},
+            {"rate": ("trial", np.array(rates)), "loss": (("trial", "replica"), ends),
+             "share": ("trial", np.array([trial.share for trial in trials])),
+             "alive": ("trial", np.array([trial.alive for trial in trials])),
+             "low": found.low, "high": found.high},
             {"trial": np.arange(len(rates)), "replica": np.arange(ends.shape[1])},
         )  # fmt: skip
 
@@ -97,35 +121,18 @@ def rates_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
     Returns
     -------
     Dataset over (series, trial, replica): `rate`, `loss` at the end (NaN: diverged), the shares of runs that are stable
-    (`share`) and that did not diverge (`alive`); the bracket `low`, `high` and the `name` and `width` (0: the limit) of
-    each series; `sharpness` (limit_trial, step) in the limit at each `limit_rate`, whose product with it is 2 at the
-    edge of stability of a quadratic loss.
+    (`share`) and that did not diverge (`alive`), NaN where the bases of the limit filled up before; the bracket `low`,
+    `high` and the `name` and `width` (0: the limit) of each series; `sharpness` (limit_trial, step) in the limit at
+    each `limit_rate`, whose product with it is 2 at the edge of stability of a quadratic loss.
     """
     training: Any = training_of(settings)
-    eta, every = float(training.learning_rate), max(training.steps, 1)
-    sharp: dict[float, Array] = {}
-
-    def limit(rate: float) -> Array:
-        own = training_of(settings, learning_rate=rate)
-        size = {"particles": min(settings.particles, PARTICLES), "replicas": REPLICAS}
-        run, stopped = limit_run(settings, settings.network, own, progress, **size)
-        sharp[rate] = sharpness(settings, run).mean(axis=0)
-        loss = run["loss"].transpose("replica", "step").values
-        return loss if isinstance(stopped, Diverged) or stopped is None else _as_far(loss)
-
-    def networks(rate: float, name: str, width: int) -> Array:
-        own = training_of(settings, learning_rate=rate)
-        run = network_run(settings, settings.network, own, width, name, (), record_every=every)
-        return run["loss"].transpose("replica", "step").values
-
-    tried: list[tuple[str, int, Callable[[float], Array]]] = [("mup", 0, limit)]
-    small = [n for n in settings.widths if n <= WIDTH] or [min(settings.widths)]
-    for name in PARAMETRIZATIONS:
-        for width in sorted(small[::-2][:3]) if name == "mup" else [width_of(settings)]:
-            tried.append((name, width, partial(networks, name=name, width=width)))
+    eta, sharp = float(training.learning_rate), dict[float, Array]()
     found = []
-    for name, width, run_at in tried:
-        series = Series(run_at)
+    for name, width in _series(settings):
+        if width:
+            series = Series(partial(_try_networks, settings, name, width))
+        else:
+            series = Series(partial(_try_limit, settings, progress, sharp))
         edge = bracket(series.stable, eta)
         for part in BELOW:
             series.stable(part * eta)
@@ -136,8 +143,30 @@ def rates_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
         .assign(sharpness=(("limit_trial", "step"), np.stack([sharp[rate] for rate in rates])))
         .assign(limit_rate=("limit_trial", np.array(rates)))
         .assign_coords(step=np.arange(training.steps + 1))
-        .assign_attrs(title="tpsim: learning_rate", eta=eta, steps=training.steps, ratio=RATIO)
+        .assign_attrs(title="tpsim: learning_rate", eta=eta, steps=training.steps)
     )
+
+
+def _series(settings: Settings) -> list[tuple[str, int]]:
+    """Parametrizations and widths: the limit (0) and three widths of muP, one of the others."""
+    small = [n for n in settings.widths if n <= WIDTH] or [min(settings.widths)]
+    others = [(name, width_of(settings)) for name in PARAMETRIZATIONS if name != "mup"]
+    return [("mup", 0), *(("mup", n) for n in sorted(small)[::-2][:3][::-1]), *others]
+
+
+def _try_limit(settings: Settings, progress: Progress, sharp: dict[float, Array], rate: float) -> Trial:
+    """Run the limit, and leave its sharpness in `sharp`."""
+    own = training_of(settings, learning_rate=rate)
+    size = {"particles": min(settings.particles, PARTICLES), "replicas": REPLICAS}
+    run, stopped = limit_run(settings, settings.network, own, progress, **size)
+    sharp[rate] = sharpness(settings, run).mean(axis=0)
+    return Trial(run["loss"].transpose("replica", "step").values, not isinstance(stopped, RankError))
+
+
+def _try_networks(settings: Settings, name: str, width: int, rate: float) -> Trial:
+    own = training_of(settings, learning_rate=rate)
+    run = network_run(settings, settings.network, own, width, name, (), record_every=max(own.steps, 1))
+    return Trial(run["loss"].transpose("replica", "step").values)
 
 
 def sharpness(settings: Settings, run: xr.Dataset) -> Array:
@@ -159,9 +188,3 @@ def sharpness(settings: Settings, run: xr.Dataset) -> Array:
     fine = np.isfinite(theta).all(axis=(-1, -2))
     found[fine] = np.linalg.eigvalsh(theta[fine])[:, -1]
     return found * (2 / problem.samples if training.reduction == "mean" else 2)
-
-
-def _as_far(loss: Array) -> Array:
-    """Losses of a run whose bases filled up: what it reached stands for its end."""
-    last = int(np.flatnonzero(np.isfinite(loss).all(axis=0))[-1])
-    return loss[:, : last + 1]
