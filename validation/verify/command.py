@@ -77,7 +77,7 @@ def main(arguments: argparse.Namespace) -> bool:
         warnings.warn(notice, Notice, stacklevel=2)
     if not arguments.quiet:
         print(f"\nresult\n{report.text(findings)}\n", flush=True)
-    facts = {
+    facts: dict[str, Any] = {
         "seconds": round(time.perf_counter() - start, 3), "notices": notices, "plan": plan,
         "data": describe(settings.problem), "versions": versions(),
     }  # fmt: skip

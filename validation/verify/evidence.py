@@ -117,10 +117,7 @@ def gather(settings: Settings, progress: bool | None = None, say: Say = lambda s
         large = _limit(s, bare, s.particles, s.replicas, 3, progress)
         say("limit of muP: its first steps against the whole past")
         short = _short(s, bare, progress)
-        limits = {"mup": large}
-        for k, name in enumerate(("ip", "ntp", "sp")):
-            say(f"limit of {name}")
-            limits[name] = _limit(s, bare, half, s.replicas, 5 + k, progress, limit=name, record_every=max(T, 1))
+        limits = {"mup": large} | _others(s, bare, progress, say)
         networks = _networks(s, bare, progress, say)
     notices = [str(warning.message) for warning in caught if issubclass(warning.category, Notice)]
     return Evidence(s, pilot, small, large, short, limits, networks, list(dict.fromkeys(notices)))
@@ -138,6 +135,20 @@ def _limit(
         problem, s.network, s.training, particles=particles, replicas=replicas, seed=_seed(s, stream),
         progress=progress, workers=min(_workers(s), replicas), **arguments | more,
     )  # fmt: skip
+
+
+def _others(s: Settings, problem: Problem, progress: bool | None, say: Say) -> dict[str, xr.Dataset]:
+    """The other parametrizations' limits at the first and the last step."""
+    found = {}
+    for stream, name in enumerate(("ip", "ntp", "sp"), start=5):
+        say(f"limit of {name}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)  # zero denominators, which IP has by construction
+            every = max(s.training.steps, 1)
+            found[name] = _limit(
+                s, problem, s.particles // 2, s.replicas, stream, progress, limit=name, record_every=every
+            )
+    return found
 
 
 def _short(s: Settings, problem: Problem, progress: bool | None) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
