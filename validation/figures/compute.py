@@ -88,7 +88,7 @@ def kept(path: Path, identity: dict[str, Any], compute: Callable[[], xr.Dataset]
     except OSError as error:
         raise FileError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
     save(run, path)
-    return run
+    return load(path)  # the same, to the order of its variables, in this call and in all later ones
 
 
 def _limit(settings: Settings, phi: str, name: str, folder: Path, progress: Progress) -> xr.Dataset:

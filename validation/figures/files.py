@@ -67,11 +67,12 @@ def numbers(study: Study) -> bytes:
     groups = {f"limits/{name}-{phi}": _ends(run) for (phi, name), run in study.limits.items()}
     groups |= {f"extras/{name}": run for name, run in study.extras.items()}
     if study.networks is not None:
-        groups["networks"] = _ends(study.networks)
+        groups["networks"] = _ends(study.networks).assign_attrs(report="")  # that of this call: what was there already
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w") as file:
         file.attrs["title"] = "tpsim: the numbers of the figures"
         for name, run in groups.items():
+            run = run.drop_encoding()  # that of a file it may have been read from
             encoding = {key: {"zlib": True, "complevel": 1} for key in run.data_vars if run[key].size > 4096}
             run.dump_to_store(xr.backends.H5NetCDFStore(file.create_group(name)), encoding=encoding)
     return buffer.getvalue()
