@@ -326,13 +326,14 @@ def test_the_largest_stable_rate_of_a_linear_network_is_that_of_its_recursion():
     assert f"muP, limit: {low:.3g} to {high:.3g}" in text and f"2 / sharpness is {2 / (8 * k):.3g} at the start" in text
 
 
-def test_losses_drawn_are_medians_and_divergence_is_a_cross():
+def test_losses_drawn_are_medians_divergence_is_a_cross_and_undecided_rates_are_left_out():
     """Oracle: losses that are made up."""
     data = xr.Dataset(
         {
-            "rate": (("series", "trial"), [[0.1, 0.2, 0.4]]), "share": (("series", "trial"), [[1.0, 1.0, 0.0]]),
-            "alive": (("series", "trial"), [[1.0, 1.0, 0.0]]), "low": ("series", [0.2]), "high": ("series", [0.4]),
-            "loss": (("series", "trial", "replica"), [[[1.0, 2.0, 6.0], [0.1, 0.2, 0.3], [np.nan] * 3]]),
+            "rate": (("series", "trial"), [[0.1, 0.2, 0.3, 0.4]]),
+            "share": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]),
+            "alive": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]), "low": ("series", [0.2]), "high": ("series", [0.4]),
+            "loss": (("series", "trial", "replica"), [[[1.0, 2.0, 6.0], [0.1, 0.2, 0.3], [np.nan] * 3, [np.nan] * 3]]),
             "name": ("series", ["mup"]), "width": ("series", [0]), "limit_rate": ("limit_trial", [0.1, 0.2, 0.4]),
             "sharpness": (("limit_trial", "step"), [[4.0, 5.0], [4.0, 6.0], [4.0, 7.0]]),
         },
@@ -340,11 +341,11 @@ def test_losses_drawn_are_medians_and_divergence_is_a_cross():
     )  # fmt: skip
     study = Study(settings(), extras={"learning_rate": data})
     ax, _, sharp = FIGURES["learning_rate"].draw(study, Figure()).axes
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [2.0, 0.2, np.nan])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [2.0, 0.2, np.nan, np.nan])
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), [0.4])
     drawn = [tuple(line.get_ydata()) for line in sharp.lines]
     assert (0.1 * 4.0, 0.1 * 5.0) in drawn and (0.2 * 4.0, 0.2 * 6.0) in drawn and len(drawn) == 3
-    assert "muP, limit: 0.2 to 0.4" in FIGURES["learning_rate"].caption(study)
+    assert "muP, limit: 0.2 to 0.4 (undecided: 0.3)" in FIGURES["learning_rate"].caption(study)
 
 
 def test_runs_of_readers_figures_are_bounded():

@@ -114,8 +114,8 @@ def depths_caption(study: Study) -> str:
         f"of the other figures, for depths L = {', '.join(map(str, data['depth'].values))}. Above: muP, lines for the "
         f"limit, mean over {_count(data, 'limit')} replicas, circles for {_count(data, 'mup')} networks of width "
         f"{data.attrs['width']}. Below: as many networks of IP. Bars: +-2 standard errors. Smallest eigenvalue over "
-        f"all layers, h and x (standard error), of the limit, and of IP beside it: {'. '.join(words)}. That of the limit "
-        f"is above zero, by a Student bound at {LEVEL:.1%}, at {resolved} of {data.sizes['depth']} depths."
+        f"all layers, h and x (standard error), of the limit, and of IP beside it: {'. '.join(words)}. That of the "
+        f"limit is above zero, by a Student bound at {LEVEL:.1%}, at {resolved} of {data.sizes['depth']} depths."
     )
 
 

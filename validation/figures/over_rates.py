@@ -13,6 +13,7 @@ from .look import COLOURS, MARKERS, NAMES, SYMBOLS
 from .stability import RATIO, SLACK
 from .study import Figure, Study
 
+HIGHEST = 6.0  # of eta times sharpness, in the picture
 CURVES = 4  # rates whose sharpness is drawn, the largest stable one last
 
 
@@ -50,15 +51,15 @@ def _names(data: xr.Dataset, which: list[int]) -> list[str]:
 
 
 def _losses(ax: Any, one: xr.Dataset, colour: Any, marker: str) -> None:
-    """Loss of one series against eta: median over the runs that did not diverge; crosses where more than half did."""
+    """Loss of one series against eta: median over the runs that did not diverge; crosses where half of them or more did."""
     one = one.dropna("trial", subset=["rate"])
-    rate, kept = one["rate"].values, one["alive"].values > 0.5
+    rate, gone = one["rate"].values, one["alive"].values <= 0.5
     middle = one["loss"].where(one["alive"] > 0.5).median("replica").values
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.plot(rate, middle, color=colour, marker=marker, markersize=2.8, linewidth=1)
     ax.plot(
-        rate[~kept], np.full((~kept).sum(), 0.97), "x", color=colour, markersize=3.5, transform=ax.get_xaxis_transform()
+        rate[gone], np.full(gone.sum(), 0.97), "x", color=colour, markersize=3.5, transform=ax.get_xaxis_transform()
     )
     if not int(one["width"]):
         ax.axvspan(float(one["low"]), float(one["high"]), color=GREY, alpha=2 * SHADE, linewidth=0)
@@ -68,14 +69,13 @@ def _sharpness(ax: Any, data: xr.Dataset) -> None:
     """eta times sharpness against t, for stable rates from that of the other figures up to the largest."""
     rates, limit = data["limit_rate"].values, data.isel(series=0)
     stable = [k for k in range(len(rates)) if data.attrs["eta"] <= rates[k] <= float(limit["low"])]
-    chosen = [
-        stable[k] for k in np.unique(np.linspace(0, len(stable) - 1, min(CURVES, len(stable))).round().astype(int))
-    ]
+    places = np.linspace(0, len(stable) - 1, min(CURVES, len(stable))).round().astype(int)
+    chosen = [stable[place] for place in places]
     for k, colour in zip(chosen, colours(len(chosen)), strict=True):
         values = rates[k] * data["sharpness"].values[k]
         ax.plot(data["step"].values, values, color=colour, linewidth=0.9, label=f"$\\eta={rates[k]:.3g}$")
     ax.axhline(2, color=GREY, linestyle=":", linewidth=1)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, min(ax.get_ylim()[1], HIGHEST))
     whole_numbers(ax, data["step"].values)
     finish(ax, "", "training step $t$", r"$\eta\,\times$ sharpness")
     ax.legend(loc="best", fontsize=6)
@@ -93,11 +93,11 @@ def rates_caption(study: Study) -> str:
         f"Loss after {data.attrs['steps']} steps against the learning rate eta of Appendix A, which scales those "
         "of all layers (median over runs; crosses: half of them or more diverged). (a) muP networks and the limit, (b) "
         "all parametrizations at one width beside the muP limit, (c) in the limit, eta times the largest eigenvalue of "
-        "the Gauss-Newton matrix (sharpness), for stable rates up to the largest one; past 2 (dotted) a quadratic model "
-        "of the loss diverges. A rate is called stable if more than half of its runs do not diverge and end with a loss "
-        f"that is not above its start by more than {SLACK:g} of it; if the bases of the limit fill up before the end it "
-        "is left undecided. Found by doubling and bisection down to a ratio of "
-        f"{RATIO:g}, from the largest stable to the smallest unstable rate: {'; '.join(words)}.{_sharpening(data)}"
+        "the Gauss-Newton matrix (sharpness), for stable rates up to the largest one; past 2 (dotted) a quadratic "
+        f"model of the loss diverges; cut off at {HIGHEST:g}. A rate is called stable if more than half of its runs do "
+        f"not diverge and end with a loss that is not above its start by more than {SLACK:g} of it; if the bases of "
+        f"the limit fill up before the end it is left undecided. Found by doubling and bisection down to a ratio of {RATIO:g}, from the largest "
+        f"stable to the smallest unstable rate: {'; '.join(words)}.{_sharpening(data)}"
         f"{_answer(data)}"
     )
 
@@ -130,15 +130,15 @@ def _sharpening(data: xr.Dataset) -> str:
     if not (np.isfinite(sharp[0]) and sharp[0] > 0):
         return ""
     start, least = 2 / sharp[0], 2 / np.nanmax(sharp)
-    rate = float(data["limit_rate"][at])
-    return f" In the limit 2 / sharpness is {start:.3g} at the start, and down to {least:.3g} on the way at eta = {rate:g}."
+    found = f" In the limit 2 / sharpness is {start:.3g} at the start, and down to {least:.3g} on the way"
+    return f"{found} at eta = {float(data['limit_rate'][at]):g}."
 
 
 def _answer(data: xr.Dataset) -> str:
     """What readers asked, where there is an answer."""
     high = float(data["high"].values[0])
     question = " Readers asked under what conditions on eta training converges; the paper asks for eta > 0 only"
-    return f"{question}, but at eta = {high:.3g} the limit diverges." if np.isfinite(high) else ""
+    return f"{question}, but at eta = {high:.3g} the limit does not." if np.isfinite(high) else ""
 
 
 FIGURE = Figure("Largest stable learning rate", rates_figure, rates_caption, extra="learning_rate")

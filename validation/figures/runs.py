@@ -21,7 +21,7 @@ from .study import Progress, Settings
 STEPS = 200  # at most
 PARTICLES = 2048  # at most
 TOLERANCE = 1e-2  # unless the user says otherwise; errors are of the order of its square in f and eigenvalues
-WIDTH = 256  # of networks beside the limit, at most
+WIDTH = 128  # of networks beside the limit, at most
 
 
 def training_of(settings: Settings, **changes: Any) -> Training:
