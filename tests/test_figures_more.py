@@ -332,7 +332,8 @@ def test_losses_drawn_are_medians_divergence_is_a_cross_and_undecided_rates_are_
         {
             "rate": (("series", "trial"), [[0.1, 0.2, 0.3, 0.4]]),
             "share": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]),
-            "alive": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]), "low": ("series", [0.2]), "high": ("series", [0.4]),
+            "alive": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]),
+            "low": ("series", [0.2]), "high": ("series", [0.4]),
             "loss": (("series", "trial", "replica"), [[[1.0, 2.0, 6.0], [0.1, 0.2, 0.3], [np.nan] * 3, [np.nan] * 3]]),
             "name": ("series", ["mup"]), "width": ("series", [0]), "limit_rate": ("limit_trial", [0.1, 0.2, 0.4]),
             "sharpness": (("limit_trial", "step"), [[4.0, 5.0], [4.0, 6.0], [4.0, 7.0]]),

@@ -51,7 +51,7 @@ def _names(data: xr.Dataset, which: list[int]) -> list[str]:
 
 
 def _losses(ax: Any, one: xr.Dataset, colour: Any, marker: str) -> None:
-    """Loss of one series against eta: median over the runs that did not diverge; crosses where half of them or more did."""
+    """Loss of one series against eta: median over runs that are left; crosses where half of them or more diverged."""
     one = one.dropna("trial", subset=["rate"])
     rate, gone = one["rate"].values, one["alive"].values <= 0.5
     middle = one["loss"].where(one["alive"] > 0.5).median("replica").values
@@ -96,8 +96,8 @@ def rates_caption(study: Study) -> str:
         "the Gauss-Newton matrix (sharpness), for stable rates up to the largest one; past 2 (dotted) a quadratic "
         f"model of the loss diverges; cut off at {HIGHEST:g}. A rate is called stable if more than half of its runs do "
         f"not diverge and end with a loss that is not above its start by more than {SLACK:g} of it; if the bases of "
-        f"the limit fill up before the end it is left undecided. Found by doubling and bisection down to a ratio of {RATIO:g}, from the largest "
-        f"stable to the smallest unstable rate: {'; '.join(words)}.{_sharpening(data)}"
+        f"the limit fill up before the end it is left undecided. Found by doubling and bisection down to a ratio of "
+        f"{RATIO:g}, from the largest stable to the smallest unstable rate: {'; '.join(words)}.{_sharpening(data)}"
         f"{_answer(data)}"
     )
 
