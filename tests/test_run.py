@@ -274,6 +274,18 @@ def test_a_stop_in_either_pass_keeps_the_probes():
         assert np.isfinite(run.f_probe).all()
 
 
+def test_replicas_that_stop_at_different_steps_keep_the_probes():
+    """The message names the first replica with the fewest steps: those before it got farther."""
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.standard_normal((4, 3)), [1.0, -1.0, 1.0, -1.0], rng.standard_normal((2, 3)))
+    training = Training(60, 0.05, reduction="mean")
+    with pytest.raises(RankError, match="replica [1-9]") as caught:
+        simulate(problem, Network(3, "silu", 1.414), training, 256, 6, max_rank=30, progress=False)
+    run = caught.value.run
+    assert run.sizes["probe_step"] == run.sizes["step"] == caught.value.step
+    assert np.isfinite(run.f_probe).all()
+
+
 def test_max_rank_stops_the_run():
     with pytest.raises(RankError, match="max_rank=8") as caught:
         simulate(PROBLEM, Network(2), Training(20, 0.5), **SMALL, max_rank=8)

@@ -182,7 +182,9 @@ def run_replica(
         notices = [f"undefined ratios (zero denominators) are NaN in: {', '.join(sorted(recorder.undefined))}"]
     arrays = _normalise(task, recorder.arrays)
     if problem.probes is not None and recorder.frames:
-        arrays["f_probe"] = replay(state, recorder.frames, problem.probes)
+        seen = replay(state, recorder.frames, problem.probes)
+        arrays["f_probe"] = np.full((len(schedule.probe), len(problem.probes)), np.nan)  # one shape, however far it got
+        arrays["f_probe"][: len(seen)] = seen
     return Replica(arrays, step, stopped, kind, notices)
 
 

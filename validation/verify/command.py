@@ -67,6 +67,9 @@ def main(arguments: argparse.Namespace) -> bool:
         print(f"{plan}\n", flush=True)
     say, progress = _stages(start, arguments.quiet), False if arguments.quiet else None
     say("Assumption 4.1 on datasets")
+    if not settings.network.phi.smooth:
+        what = f"the derivative of {settings.network.phi.name} jumps: every step brings new directions to the bases"
+        warnings.warn(f"{what}, which may fill before the end; take few training.steps", Notice, stacklevel=2)
     paths = {name: path for name in IMAGES if (path := getattr(read.verify, name)) is not None}
     datasets = dataset_table(paths, read.verify.images, progress=progress)  # first: files may be unreadable
     evidence = gather(settings, progress, say)
