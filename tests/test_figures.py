@@ -95,6 +95,7 @@ def made(
         one = dataset(found, ("replica",), {"replica": np.arange(replicas)}, layers)
         if change[name] > 0:  # IP: features are zero
             one = one.assign({key: 0.0 * one[key] for key in one.data_vars if key.startswith("kernel")})
+        one["loss"] = (("replica", "step"), np.full((replicas, 2), 1.0 if name == "ip" else 0.01))
         one.attrs["config"] = json.dumps({"simulation": {"tolerance": 0.05}})
         limits |= {(phi, name): one for phi in activations}
     whole = xr.concat(runs, "parametrization").assign_coords(parametrization=list(PARAMETRIZATIONS))
@@ -300,6 +301,13 @@ def test_captions_do_not_decide_what_data_do_not():
     """Two seeds have no interval worth the name, and powers with noise of 300% none that is short enough."""
     assert set(verdicts("2", made(seeds=2)).values()) == {"not decided by these data"}
     assert verdicts("1", made(noise=3.0))[STABLE] == "not decided by these data"
+
+
+def test_captions_say_where_networks_of_ip_have_not_come_to_their_limit(paper):
+    """Its limit stays at loss 1; networks have loss 0.01, or 0.6."""
+    words = "Networks of IP have left their start at the widest n (loss 0.01), where the limit still is (loss 1)"
+    assert words in FIGURES["1"].caption(paper)
+    assert "have left their start" not in FIGURES["1"].caption(made(loss=0.6))
 
 
 def test_captions_name_limits_and_thresholds(paper):

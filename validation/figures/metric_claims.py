@@ -233,8 +233,9 @@ def described(seen: Seen) -> str:
     if {"diversity", "joint"} & set(found):
         parts.append(
             "Diversity is the smallest eigenvalue of K/n, K the Gram matrix of the features (of initial and final ones "
-            "in the joint diversity): that of K itself grows like n wherever this one has a limit. Eigenvalues below "
-            f"{ROUNDING:g} of the largest are rounding and count as zero; below n = {_vectors(found)} all must be."
+            "in the joint diversity): that of K itself, whose powers are larger by 1, grows like n where this one has "
+            f"a limit. Eigenvalues below {ROUNDING:g} of the largest are rounding and count as zero; below n = "
+            f"{_vectors(found)} all must be."
         )
     undefined = [NAMES[name] for name, curve in found["change"].items() if curve.undefined] if "change" in found else []
     if undefined:
@@ -242,6 +243,7 @@ def described(seen: Seen) -> str:
             f"In the limit of {', '.join(undefined)} initial features are zero, so that relative change is undefined: "
             f"the line is the root mean square of the final ones, {_undefined(found['change'])}."
         )
+    parts.append(_not_yet(seen))
     parts += [f"Limit of the {WORDS[metric]}: {_limits(own)}." for metric, own in found.items()]
     parts.append(
         f"Powers of n are fitted to n >= {_fitted(found)}, one for each seed, with 95% intervals; decay: below "
@@ -271,6 +273,19 @@ def _fitted(found: dict[str, dict[str, Curve]]) -> str:
 
 def _least(curve: Curve) -> str:
     return str(curve.widths[curve.fitted].min()) if curve.fitted.any() else "no width"
+
+
+def _not_yet(seen: Seen) -> str:
+    """Say where the networks of IP have learned what its limit cannot learn in as many steps."""
+    phi = seen.shown.activation
+    there, widest = float(seen.study.limits[phi, "ip"]["loss"].isel(step=-1).mean()), loss(seen.study, phi)["ip"][-1]
+    if not widest < there / 2:
+        return ""
+    return (
+        f"Networks of IP have left their start at the widest n (loss {widest:.2g}), where the limit still is (loss "
+        f"{there:.2g}): leaving takes more steps the wider they are, so that their points must turn towards the limit "
+        "at larger n than are shown."
+    )
 
 
 def _limits(found: dict[str, Curve]) -> str:
