@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +36,7 @@ def write(folder: Path, study: Study, names: Sequence[str], facts: dict[str, Any
 
     def fill(temporary: Path) -> list[str]:
         pictures = {stem(name): partial(FIGURES[name].draw, study) for name in names}
+        logging.getLogger("fontTools").setLevel(logging.ERROR)  # it warns of the dates of fonts in every pdf
         written = write_pictures(pictures, temporary, FORMATS)
         (temporary / REPORT).write_text(report(study, names), encoding="utf-8")
         (temporary / NUMBERS).write_bytes(numbers(study))
