@@ -13,7 +13,7 @@ from validation.converge.scaling import log_axes
 
 from .look import COLOURS, MARKERS, SYMBOLS
 from .measure import METRICS, Curve, curves
-from .metric_claims import caption
+from .metric_captions import caption
 from .study import PARAMETRIZATIONS, Figure, Study
 
 Array = np.ndarray
