@@ -178,11 +178,10 @@ def figures(arguments: argparse.Namespace) -> int:
     from validation.figures import command
 
     try:
-        command.main(arguments)
+        return command.main(arguments)
     except RunStopped as error:
-        _say("stopped", f"the limit: {error}; no figure was written")
+        _say("stopped", f"the limit: {error}; no figure was written; networks and finished limits are kept")
         return STOPPED
-    return OK
 
 
 def sweep(arguments: argparse.Namespace) -> int:
