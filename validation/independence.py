@@ -60,15 +60,16 @@ class Certificate(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The certificate of one kind of features in one layer; mean and error are extrapolated."""
+    """The certificate of one kind of features in one layer, and the floor that its bounds were compared with."""
 
     kind: str
     layer: int
-    mean: float
-    error: float
-    low: float
+    certificate: Certificate
     floor: float
-    verdict: Verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.certificate.verdict
 
 
 def certify(small: Array, large: Array, floor: float) -> Certificate:
@@ -123,8 +124,7 @@ class _Measured:
         return decided._replace(verdict=Verdict.FAIL if failed else Verdict.NOT_RESOLVED)
 
     def rows(self, included: Sequence[Group]) -> list[Row]:
-        found = [(group, self.certificate([group])) for group in included]
-        return [Row(*group, c.limit.mean, c.limit.error, c.low, self.floor, c.verdict) for group, c in found]
+        return [Row(*group, self.certificate([group]), self.floor) for group in included]
 
 
 def _measure(
@@ -198,7 +198,8 @@ def nondegeneracy(
     measured = _measure(pilot, small, large, training, steps)
     decided, rows = measured.certificate(included), measured.rows(included)
     dropped = max(float(truncation(run, training).max()) for run in (small, large))
-    notes = [f"smallest: {_where(measured.large, included)}", f"accumulated truncation: at most {dropped:.1e}"]
+    notes = [f"smallest: {_where(measured.large, included)}", _bounds_in_words(decided)]
+    notes.append(f"accumulated truncation: at most {dropped:.1e}")
     if decided.verdict is Verdict.NOT_RESOLVED and decided.limit.mean < measured.floor:
         smaller = "a smaller tolerance" if measured.floor > 2 * ROUNDING else "fewer samples"
         notes.append(f"below the floor, from where independent features cannot be told: take {smaller}")
@@ -210,6 +211,11 @@ def nondegeneracy(
         decided.limit.mean, measured.floor, decided.limit.error, decided.verdict,
         sum(row.verdict is not Verdict.NOT_RESOLVED for row in rows), len(rows), tuple(notes),
     )  # fmt: skip
+
+
+def _bounds_in_words(found: Certificate) -> str:
+    each = (("M", found.small), ("2M", found.large), ("extrapolated", found.limit))
+    return "T " + "; ".join(f"at {name}: {b.mean:.3g}, bound {b.low:.3g}" for name, b in each).replace("at ex", "ex")
 
 
 def by_layer(pilot: xr.Dataset, small: xr.Dataset, large: xr.Dataset, training: Training, inputs: Array) -> list[Row]:

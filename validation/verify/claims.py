@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..claim import Claim, Verdict
 from ..controls import Control, controls, summary
 from ..families import gaussian_families, joint_features
 from ..good import assumption_4_3
-from ..independence import by_layer, theorem_4_5
+from ..independence import Row, by_layer, theorem_4_5
 from ..inputs import assumption_4_1
 from ..lemmas import lemmas
 from ..stationary import corollary_4_6, update_identity
@@ -19,6 +19,7 @@ from ..table_1 import rows, table_1
 from .evidence import Evidence, Say
 
 NAN = float("nan")
+OUTSIDE = "a hypothesis of the theorems fails here: they do not speak of this case, and are not refuted by it"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Findings:
     """
 
     claims: list[Claim]
-    layers: list[Any]
+    layers: list[Row]
     datasets: list[Any]
     table_1: list[Any]
     controls: list[Control]
@@ -81,6 +82,8 @@ def measure(
         say("negative controls")
         found = controls(s.seed)
         claims.append(summary(found))
+    if any(claim.hypothesis and claim.verdict is Verdict.FAIL for claim in claims):
+        claims = [replace(claim, notes=(*claim.notes, OUTSIDE)) if claim.refuted else claim for claim in claims]
     layers = by_layer(*pair, s.training, s.problem.inputs)
     return Findings(claims, layers, list(datasets), rows(limits, evidence.networks), found)
 
@@ -92,7 +95,8 @@ def _agreement(evidence: Evidence, progress: bool | None) -> Claim:
         why = "no finite networks were asked for" if not s.widths else "torch is not installed"
         return Claim(
             "Limit of finite networks", "the simulated limit is that of dense networks", NAN, NAN, NAN,
-            Verdict.NOT_RESOLVED, 0, 0, (f"not measured: {why}",),
+            Verdict.NOT_RESOLVED, 0, 0,
+            (f"not measured: {why}; no other claim tells whether the simulated recursion is the right one",),
         )  # fmt: skip
     from ..agreement import agreement
 

@@ -104,11 +104,12 @@ def settings_of(prepared: job.Job) -> Settings:
 
 def announcement(prepared: job.Job, settings: Settings) -> str:
     """Return the plan."""
-    widths = ", ".join(str(n) for n in settings.widths) or "none"
+    widths = ", ".join(str(n) for n in settings.widths)
+    networks = f"SP, NTP, IP, muP: n = {widths}, {settings.seeds} seeds each" if widths else "none"
     lines = [
         f"plan\n{job_text(prepared)}",
         f"  {'':12}and {settings.replicas} replicas of {settings.particles // 2} particles",
-        f"  {'networks':12}SP, NTP, IP, muP: n = {widths}, {settings.seeds} seeds each",
+        f"  {'networks':12}{networks}",
         "\nconventions (n: width, d: input dimension)",
         conventions_table(settings.network, settings.training, "mup"),
     ]

@@ -21,6 +21,8 @@ from .evidence import Evidence
 
 Array = np.ndarray
 
+VISIBLE = 1e-16  # on logarithmic axes
+
 KINDS = {
     "h": r"$E[Z^h Z^{h\prime}]$",
     "h centred": r"$\mathrm{Cov}(Z^h)$",
@@ -57,15 +59,18 @@ FAMILIES = (
 
 
 def _spectra(symbol: str) -> str:
-    return f"Eigenvalues of the Gram matrix of {symbol} at the first and the last step, by layer, at 2M particles."
+    return (
+        f"Eigenvalues of the Gram matrix of {symbol} at the first and the last step, by layer, at 2M particles. "
+        "Dotted: the square of the tolerance times the mean diagonal, what a single step may drop."
+    )
 
 
 def independence_caption(evidence: Evidence) -> str:
     """What the picture of Theorem 4.5 shows."""
     return (
         "Theorem 4.5: smallest over largest eigenvalue of the Gram matrices of Z^h and Z^x, centred and not, by layer "
-        "and step, at 2M particles; bands are 2 standard errors over replicas. Dashed: what truncation by the "
-        f"tolerance could at most account for ({_floor(evidence):.2g})."
+        f"and step, at 2M particles; what is below {VISIBLE:g} is rounding and drawn there; bands are 2 standard "
+        f"errors over replicas. Dashed: what is accounted to truncation by the tolerance ({_floor(evidence):.2g})."
     )
 
 
@@ -81,12 +86,11 @@ def _independence(evidence: Evidence, figure: Any) -> Any:
         axes = figure.subplots(2, 2, sharex=True, sharey=True)
         for ax, (kind, title) in zip(axes.flat, KINDS.items(), strict=True):
             values = np.linalg.eigvalsh(matrices[kind])
-            ratio = _ratio(values[..., 0], values[..., -1])
+            ratio = np.maximum(_ratio(values[..., 0], values[..., -1]), VISIBLE)
             for l in layers:
                 curve(ax, steps, _band(ratio[:, :, l - 1]), palette[l])
             ax.axhline(_floor(evidence), color=GREY, linestyle="--")
-            ax.set_yscale("log", nonpositive="clip")
-            whole_numbers(ax, steps)
+            _logarithmic(ax, steps)
             finish(ax, title, "training step $t$", r"$\lambda_{\min}/\lambda_{\max}$")
             ax.label_outer()
         keys = [line_key(palette[l], f"$l={l}$") for l in layers]
@@ -108,8 +112,7 @@ def _families(evidence: Evidence, figure: Any) -> Any:
                 here = {"direction": way, "layer": l}
                 ax.plot(steps, values.sel(here).min("replica"), color=palette[l], marker="o")
                 ax.plot(steps, floors.sel(here).max("replica"), color=palette[l], linestyle=":")
-            ax.set_yscale("log", nonpositive="clip")
-            whole_numbers(ax, steps)
+            _logarithmic(ax, steps)
             finish(ax, title, "training step $t$", "new randomness")
         axes[1].set_ylabel("")
         keys = [line_key(palette[l], f"$W^{l}$", marker="o") for l in layers]
@@ -128,11 +131,21 @@ def _corollary(evidence: Evidence, figure: Any) -> Any:
     with page(figure, (PAGE, 2.5)) as figure:
         for ax, (label, values) in zip(figure.subplots(1, 3), panels.items(), strict=True):
             curve(ax, steps, _band(values), "black")
-            ax.set_yscale("log", nonpositive="clip")
-            whole_numbers(ax, steps)
+            _logarithmic(ax, steps)
             finish(ax, "", "training step $t$", label)
-        finish_page(figure, "Convergence, and why it can only end at a global minimum")
+        finish_page(figure, "Convergence, and the last features' smallest eigenvalue")
     return figure
+
+
+def _logarithmic(ax: Any, steps: Array) -> None:
+    """Make y logarithmic, where there is anything to show on such an axis."""
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    if (drawn[np.isfinite(drawn)] > 0).any():
+        ax.set_yscale("log", nonpositive="clip")
+    else:
+        ax.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
+        ax.text(0.5, 0.5, "zero or undefined", transform=ax.transAxes, ha="center", color=GREY)
+    whole_numbers(ax, steps)
 
 
 def _band(values: Array) -> Band:
