@@ -38,9 +38,10 @@ def synthetic(change, size=1.0, ratio=0.1, loss=0.01):
     chi = np.array([-1.0, -1.0, 1.0, 1.0, 0.5]) * np.ones((R, 2, 1))
     step, layer = ("replica", "step"), ("replica", "step", "layer")
     run = xr.Dataset(
-        {f"kernel_{z}": ((*layer, "sample", "sample2"), kernel) for z in "hx"}
+        {f"kernel_{z}": ((*layer, "sample", "sample2"), kernel.copy()) for z in ("h", "x", "dh")}
         | {f"feature_change_{z}": (layer, moved) for z in "hx"}
         | {"loss": (step, losses), "f": ((*step, "sample"), 0 * chi), "chi": ((*step, "sample"), chi)}
+        | {"targets": ("sample", -chi[0, 0])}
         | {"batch": (("step", "sample"), np.array([[True] * M, [False] * M]))},
         {"replica": np.arange(R), "step": [0, 250], "layer": np.arange(1, L + 1)},
     )
@@ -166,6 +167,9 @@ def test_intervals_of_powers_hold_what_was_put_in():
     assert exact.estimate[0] == pytest.approx(0.5) and exact.below(0.51) and exact.above(0.49)
 
 
+EVEN = (np.cos, lambda h: -np.sin(h))  # phi(0) = 1, phi'(0) = 0
+
+
 def gaussian(targets=(-1.0, 1.0, 1.0, -1.0)):
     return Problem(np.random.default_rng(3).standard_normal((4, 6)) / np.sqrt(6), targets)
 
@@ -233,25 +237,65 @@ def test_small_real_table():
     "network, rate, targets, expected",
     [
         (Network(2, "silu", 1.4), 1.0, (-1.0, 1.0, 1.0, -1.0), "learns"),
+        (Network(2, "relu", 1.4), 1.0, (-1.0, 1.0, 1.0, -1.0), "frozen"),
+        (Network(2, EVEN, 1.4), 1.0, (1.0, 1.0, 1.0, -1.0), "frozen"),
         (Network(3, "tanh", 1.4), 1.0, (1.0, 1.0, 1.0, -1.0), "frozen"),
         (Network(3, "sigmoid", 1.4), 4.0, (-1.0, 1.0, 1.0, -1.0), "frozen"),
         (Network(3, "sigmoid", 1.4), 4.0, (1.0, 1.0, 1.0, -1.0), "learns"),
     ],
 )
 def test_ip_learns_in_the_limit_where_theory_says_so(network, rate, targets, expected):
-    """Oracle: the zero factors of its updates: L = 2 has none; at L = 3 phi(0) = 0 or balanced classes make one."""
+    """Oracle: the zero factors of its updates: L = 2 has none; at L = 3 phi(0) = 0 or balanced classes make one.
+
+    phi'(0) = 0 makes one at any depth: relu as it is coded, and cos(h) with phi(0) = 1, whose readout is trained.
+    """
     run = small_limits(gaussian(targets), network, Training(20, rate, reduction="mean"), 128, ["ip"])["ip"]
     (row,) = rows({"ip": run})
     assert (row.learning.symbol, row.learning.expected) == (expected, expected)
     assert table_1({"ip": run}).verdict is Verdict.PASS
     if expected == "frozen":
         assert row.richness.symbol == "none"
+    # the escape from the saddle is told where that is the reason, and nowhere else
+    told, flat = table_1({"ip": run}).notes, network.depth == 2
+    assert any("about log n" in note for note in told) == (expected == "frozen" and not flat)
+    assert any("phi'(0) = 0" in note for note in told) == (expected == "frozen" and flat)
 
 
-def test_where_nothing_was_trained_or_no_layer_is_hidden_nothing_is_claimed():
-    for network, training in ((Network(2), Training(0)), (Network(2), Training(3, 0.0)), (Network(1), Training(3))):
-        claim = table_1(small_limits(gaussian(), network, training, 64))
-        assert (claim.verdict, claim.reference) == (Verdict.NOT_RESOLVED, 0.0)
+UNTRAINED = [
+    (Network(2), Training(0), "no step of training"),
+    (Network(3), Training(0), "no step of training"),
+    (Network(3), Training(3, 0.0), "a learning rate of zero"),
+    (Network(2), Training(3, [0.1, 0.1, 0.0]), "a learning rate of zero"),
+    (Network(2, init_scale=[1.0, 0.0, 1.0]), Training(3), "initial weights of scale zero"),
+    (Network(1), Training(3), ""),
+]
+
+
+@pytest.mark.parametrize("network, training, why", UNTRAINED)
+def test_where_nothing_was_trained_or_no_layer_is_hidden_nothing_is_claimed(network, training, why):
+    claim = table_1(small_limits(gaussian(), network, training, 64))
+    assert (claim.verdict, claim.reference) == (Verdict.NOT_RESOLVED, 0.0)
+    assert not any("IP learns in the paper's table" in note for note in claim.notes)
+    assert not why or f"nothing is expected of the limits of SP, NTP, IP, muP: {why}" in claim.notes
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_without_error_signal_nothing_is_claimed_of_mup_and_ip(depth):
+    """Oracle: f_0 = 0 up to rounding in muP and IP, and so chi with targets 0; f_0 is random in SP and NTP."""
+    runs = small_limits(gaussian(np.zeros(4)), Network(depth, "tanh"), Training(10, 0.1, reduction="mean"))
+    assert 0 < abs(runs["mup"]["chi"]).max() < 1e-12  # rounding, which is not zero
+    claim = table_1(runs)
+    assert (claim.verdict, claim.estimate, claim.reference) == (Verdict.PASS, 4.0, 4.0), claim
+    assert "nothing is expected of the limits of IP, muP: no error signal at step 0" in claim.notes
+    assert not any("IP learns in the paper's table" in note for note in claim.notes)
+
+
+def test_finite_widths_can_only_refute():
+    """Oracle: the construction. One network of each width resolves nothing, and the limits decide; or 8 contradict."""
+    claim = table_1(limits(), networks().isel(replica=[0]))
+    assert (claim.verdict, claim.resolved, claim.of) == (Verdict.PASS, 8, 16)
+    assert "finite widths can only refute" in claim.statement
+    assert table_1(limits(), networks(mup=(-0.5, 0, 0))).verdict is Verdict.FAIL
     assert table_text([]).startswith("| | width |")
 
 
