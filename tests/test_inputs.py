@@ -144,5 +144,6 @@ def test_the_claim_is_a_hypothesis():
     assert claim.notes[-1] == "violations: |<x[9],x[7]>| = |<x[9],x[8]>|"
     many = assumption_4_1(np.ones((9, 3)), "ones")
     assert "the first 20 of 324" in many.notes[-1] and many.notes[-1].count("= |") == 20
+    assert assumption_4_1(np.ones((1, 3)), "one").statement.startswith("one, 1 input of dimension 3:")
     rounded = assumption_4_1(np.random.default_rng(0).standard_normal((6, 4)), "Gaussian inputs")
     assert rounded.verdict is Verdict.PASS and "rounding bound" in rounded.notes[1]

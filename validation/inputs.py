@@ -103,8 +103,8 @@ def assumption_4_1(problem: Problem | Any, name: str) -> Claim:
         notes.append(f"violations{which}: {', '.join(map(str, report.needed_examples))}")
     return Claim(
         "Assumption 4.1",
-        f"{name}, {report.samples} inputs of dimension {report.dimension}: each row of the Gram matrix has "
-        "distinct, positive absolute values; counted: violations",
+        f"{name}, {report.samples} input{'s' if report.samples > 1 else ''} of dimension {report.dimension}: each row "
+        "of the Gram matrix has distinct, positive absolute values; counted: violations",
         float(report.needed_violations), 0.0, np.nan, Verdict.PASS if report.holds_needed else Verdict.FAIL, 1, 1,
         tuple(notes), hypothesis=True,
     )  # fmt: skip
