@@ -225,13 +225,13 @@ def _notes(found: list[Row]) -> Iterator[str]:
     for why in dict.fromkeys(row.silent for row in found if row.silent):
         names = ", ".join(TITLES[row.parametrization] for row in found if row.silent == why)
         yield f"nothing is expected of the limits of {names}: {why}"
-    ip = {bool(row.widths): row for row in found if row.parametrization == "ip"}
-    if False in ip and ip[False].still and ip[False].learning.symbol == "frozen":
-        yield f"IP learns in the paper's table and not in its limit: {ip[False].still}"
-    if True in ip and ip[True].escaped:
-        counts = zip(ip[True].widths, ip[True].escaped, strict=True)
-        told = ", ".join(f"{count} of {total} at n = {n}" for n, (count, total) in counts)
-        yield f"IP networks that had left the saddle (half of the initial loss) at the last step: {told}"
+    for row in found:
+        if row.still and row.learning.symbol == "frozen":
+            yield f"IP learns in the paper's table and not in its limit: {row.still}"
+        if row.escaped:
+            counts = zip(row.widths, row.escaped, strict=True)
+            told = ", ".join(f"{count} of {total} at n = {n}" for n, (count, total) in counts)
+            yield f"IP networks that had left the saddle (half of the initial loss) at the last step: {told}"
 
 
 def _place(row: Row) -> str:
