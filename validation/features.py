@@ -88,7 +88,7 @@ def resolution(networks: xr.Dataset) -> float:
 
 
 class Power(NamedTuple):
-    """Exponents of n of several quantities, with intervals at `LEVEL`; an array each."""
+    """Exponents of n of several quantities, with two-sided intervals; an array each."""
 
     estimate: Array
     low: Array
@@ -107,7 +107,7 @@ class Power(NamedTuple):
         return f"n^{least:.2f}" if f"{least:.2f}" == f"{most:.2f}" else f"n^{least:.2f} to n^{most:.2f}"
 
 
-def power(widths: Sequence[int], values: Array) -> Power:
+def power(widths: Sequence[int], values: Array, level: float = LEVEL) -> Power:
     """Fit log value = a + p log n to values (width, R, k) of independent networks; Student intervals over R >= 2.
 
     The k-th network of one width is independent of that of another, so that each k gives an independent slope.
@@ -117,5 +117,5 @@ def power(widths: Sequence[int], values: Array) -> Power:
     slopes = np.tensordot(weights, np.log(np.maximum(values, TINY)), axes=1)
     R = len(slopes)
     mean, error = slopes.mean(axis=0), slopes.std(axis=0, ddof=1) / np.sqrt(R)
-    reach = float(stdtrit(R - 1, (1 + LEVEL) / 2)) * error
+    reach = float(stdtrit(R - 1, (1 + level) / 2)) * error
     return Power(mean, mean - reach, mean + reach)

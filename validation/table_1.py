@@ -37,6 +37,7 @@ TITLES = {"sp": "SP", "ntp": "NTP", "ip": "IP", "mup": "muP"}
 UNDECIDED = "?"
 TRUNCATION = 10.0  # tolerances: what all dropped parts of a run add up to (11 were measured over 300 steps)
 FALLS, RATIO_FALLS = -0.25, -0.5  # powers of n below these fall
+SURE = 0.999  # level at which a network's entry may contradict: there are many entries
 ESCAPED = 0.5  # of the initial loss: as in `validation.ip_escape`
 
 
@@ -157,14 +158,18 @@ def _finite_row(name: str, networks: xr.Dataset, limit: xr.Dataset | None) -> Ro
     left = not theory.still or all(count == total for count, total in escaped)
     moved, change = _finite_learning(widths, found, left)
     rich, ratio = _finite_richness(widths, found, floor := resolution(networks))
-    certain = rich != "low" or float(found[-1].ratio.min(axis=1).max()) > floor  # not told from zero: refutes nothing
-    cells = Cell.of(moved, change, learning), Cell.of(rich, ratio, richness, certain)
+    told = rich != "low" or float(found[-1].ratio.min(axis=1).max()) > floor  # not told from zero: refutes nothing
+    cells = (
+        Cell.of(moved, change, learning, moved == _finite_learning(widths, found, left, SURE)[0]),
+        Cell.of(rich, ratio, richness, told and rich == _finite_richness(widths, found, floor, SURE)[0]),
+    )
     return Row(name, widths, *cells, escaped=escaped if theory.still else ())
 
 
-def _finite_learning(widths: Widths, found: list[Features], left: bool) -> tuple[str, str]:
+def _finite_learning(widths: Widths, found: list[Features], left: bool, level: float = LEVEL) -> tuple[str, str]:
     """`left`: whether all networks have left the saddle at which the limit stays, where there is one."""
-    change = power(widths, np.stack([f.change / np.sqrt(np.maximum(f.loss[:, :1], TINY)) for f in found]))
+    relative = [f.change / np.sqrt(np.maximum(f.loss[:, :1], TINY)) for f in found]
+    change = power(widths, np.stack(relative), level)
     symbol = UNDECIDED
     if change.below(FALLS) or found[-1].change.max() == 0:
         symbol = "frozen"
@@ -174,13 +179,14 @@ def _finite_learning(widths: Widths, found: list[Features], left: bool) -> tuple
     return symbol, f"change {means.min():.2g} to {means.max():.2g} at n = {widths[-1]}, ~ {change}"
 
 
-def _finite_richness(widths: Widths, found: list[Features], floor: float) -> tuple[str, str]:
+def _finite_richness(
+    widths: Widths, found: list[Features], floor: float, level: float = LEVEL
+) -> tuple[str, str]:  # fmt: skip
     """`floor`: what the arithmetic of the networks leaves of a ratio that is zero."""
-    size = power(widths, np.stack([f.size.min(axis=1) / f.first_size for f in found]))
+    size = power(widths, np.stack([f.size.min(axis=1) / f.first_size for f in found]), level)
     smallest = [f.ratio.min(axis=1) for f in found]
-    ratio = power(
-        widths, np.stack([r / np.maximum(f.first_ratio, floor) for r, f in zip(smallest, found, strict=True)])
-    )
+    relative = [r / np.maximum(f.first_ratio, floor) for r, f in zip(smallest, found, strict=True)]
+    ratio = power(widths, np.stack(relative), level)
     symbol = UNDECIDED
     if size.below(FALLS):
         symbol = "none"
