@@ -3,6 +3,9 @@ theory (which inputs and activations are degenerate); the particles themselves."
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -148,6 +151,61 @@ def test_what_is_too_short_says_nothing():
     assert few.sizes["step"] - 1 == 3  # (64 - 9) // 12 - 1: half of the particles, 4 m arrays a step
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_space_that_is_too_small_says_how_many_particles_it_takes(depth):
+    """Oracle: the number that it names gives five steps, and two particles fewer do not."""
+    claim = gaussian_families(families(PROBLEM, Network(depth), TRAINING, **SMALL | {"particles": 64}))
+    assert claim.verdict is Verdict.NOT_RESOLVED
+    found = re.search(r"5 are asked for: take at least (\d+) particles", " ".join(claim.notes))
+    assert found is not None
+    for particles, verdict in ((int(found[1]), Verdict.PASS), (int(found[1]) - 2, Verdict.NOT_RESOLVED)):
+        run = families(PROBLEM, Network(depth), TRAINING, **SMALL | {"particles": particles})
+        assert gaussian_families(run).verdict is verdict
+
+
+def test_why_there_are_no_more_steps_is_said():
+    """Oracle: three steps of training, and none with an error signal."""
+    claim = gaussian_families(families(PROBLEM, Network(2), Training(3, 0.2), **SMALL))
+    assert "train for at least 4 steps" in claim.notes[1]
+    with pytest.warns(Notice, match="undefined ratios"):
+        still = families(Problem(INPUTS, np.zeros(3)), Network(2), TRAINING, **SMALL)
+    assert "error signals vanish at step 0" in gaussian_families(still).notes[1]
+
+
+ZERO = Problem(INPUTS * [[1.0], [0.0], [1.0]], TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("problem", "network", "what"),
+    [
+        (PROBLEM, Network(2, init_scale=[1, 1, 0]), "step 0 on: backward innovation of W^2 undefined: z = dh^2"),
+        (ZERO, Network(2), "step 0 on: forward innovation of W^2 undefined: z = delta x^1"),
+        (ZERO, Network(2, "sigmoid"), "step 1 on: forward innovation of W^2 undefined: z = delta x^1"),
+    ],
+)
+def test_arrays_that_vanish_refute_nothing(problem, network, what):
+    """Oracle: What_0 = 0 gives dh = 0, and an input 0 delta x^1 = 0: the theory assumes that neither is."""
+    with pytest.warns(Notice):
+        claim = gaussian_families(families(problem, network, TRAINING, **SMALL))
+    assert claim.verdict is Verdict.NOT_RESOLVED
+    assert f"not resolved from {what} vanishes for some sample" in claim.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("problem", "network", "where"),
+    [
+        (Problem(INPUTS[[0, 1, 0]], TARGETS), Network(2, init_scale=[1, 1, 0]), "forward"),
+        (ZERO, Network(2, "identity"), "backward"),
+    ],
+)
+def test_equal_arrays_are_rejected_though_others_vanish(problem, network, where):
+    """Oracle: a duplicated input gives equal x, identity equal dh; beside them What_0 = 0, or an input 0."""
+    with pytest.warns(Notice):
+        claim = gaussian_families(families(problem, network, TRAINING, **SMALL))
+    assert claim.verdict is Verdict.FAIL and claim.estimate < 1e-12 < claim.reference
+    assert f"step 0 on: {where} innovation of W^2 below the floor" in claim.notes[1]
+
+
 def test_a_thinned_past_is_refused():
     """Oracle: the residual off a thinned basis overstates the new randomness; lazy limits record none."""
     with pytest.raises(InputError, match="tolerance"):
@@ -209,3 +267,37 @@ def test_joint_features_that_hardly_moved_are_no_failure():
     training = Training(2, 1e-7)
     claim = joint_features(*triple(Network(2), training), training, INPUTS)
     assert claim.verdict is Verdict.NOT_RESOLVED and claim.estimate < 1e-12
+
+
+@pytest.mark.parametrize("limit", ["mup", "ntp"])
+@pytest.mark.parametrize(
+    ("training", "layers"),
+    [
+        (Training(0, 0.2), "1, 2"), (Training(4, 0.0), "1, 2"), (Training(4, 1e-14), "1, 2"),
+        (Training(4, [0.0, 0.0, 0.2]), "1, 2"), (Training(4, [0.0, 0.2, 0.2]), "1"),
+    ],
+)  # fmt: skip
+def test_joint_features_that_were_not_trained_are_no_failure(limit, training, layers):
+    """Oracle: no steps or no rates (or below rounding) move no features; with the last one layer 2 does move in muP."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # of zero denominators
+        claim = joint_features(*triple(Network(2), training, limit=limit), training, INPUTS)
+    failed = limit == "ntp" and layers == "1"  # W^2 was trained, and h^2 did not move
+    assert claim.verdict is (Verdict.FAIL if failed else Verdict.NOT_RESOLVED)
+    assert f"nothing was trained that moves layer {layers}: zero steps" in claim.notes[2]
+    assert not failed or "singular: h of layer 2, x of layer 2" in claim.notes[3]
+
+
+def test_joint_features_without_error_signals_are_no_failure():
+    problem = Problem(INPUTS, np.zeros(3))
+    with pytest.warns(Notice, match="undefined ratios"):
+        runs = triple(Network(2), TRAINING, problem)
+    claim = joint_features(*runs, TRAINING, INPUTS)
+    assert claim.verdict is Verdict.NOT_RESOLVED and "nothing was trained" in claim.notes[-1]
+
+
+def test_joint_features_of_a_duplicated_input_need_no_training_to_be_rejected():
+    problem, training = Problem(INPUTS[[0, 1, 0]], TARGETS), Training(0)
+    with pytest.warns(Notice, match="Assumption 4.1"):
+        runs = triple(Network(2), training, problem)
+    assert joint_features(*runs, training, problem.inputs).verdict is Verdict.FAIL

@@ -31,6 +31,7 @@ ENOUGH = 5  # steps, from the first one on, that have to be resolved
 MARGIN = 10.0  # of the floor over what the tolerance can have left out
 VANISHED = 1e-12  # an error signal below this times max(1, the largest of the run) is rounding
 FROZEN = 1e-12  # a relative change of features below this is rounding
+PUSHED = 1e-6  # a sum of updates above this moves features by far more than that
 
 
 def families(
@@ -55,12 +56,17 @@ def families(
 
     Cost: O(M m^2 t^2) for t steps: the ranks do not saturate.
     """
-    m = problem.samples
-    room = (particles // 2 - 2 * m - 3) // (2 * m * (2 if network.depth > 2 else 1)) - 1
+    fixed, each = _arrays(problem.samples, network.depth)
+    room = (particles // 2 - fixed) // each - 1
     short = replace(training, steps=max(min(steps, training.steps, room), 0))
     return simulate(
         problem, network, short, particles, replicas, tolerance=WHOLE, seed=seed, progress=progress, workers=workers
     )
+
+
+def _arrays(samples: int, depth: int) -> tuple[int, int]:
+    """How many arrays a space holds whatever the steps, and at most how many more for each step, step 0 included."""
+    return 2 * samples + 3, 2 * samples * (2 if depth > 2 else 1)
 
 
 def gaussian_families(run: xr.Dataset) -> Claim:
@@ -81,9 +87,10 @@ def gaussian_families(run: xr.Dataset) -> Claim:
     run : of `families`.
 
     Returns a claim: PASS if all are above the floor in each of the first 5 steps; FAIL if one of step 0 is not, where
-    the theory needs no training at all; NOT RESOLVED otherwise. Estimate and reference: innovation and floor where they
-    are closest within these 5 steps, means over replicas. Resolved: steps from 0 on that are above the floor, of those
-    up to the first one that no error signal precedes.
+    the theory needs no training at all; NOT RESOLVED otherwise, also where an array vanishes and has no innovation (a
+    zero input, What_0 = 0: the theory excludes them). Estimate and reference: innovation and floor where they are
+    closest within these 5 steps, means over replicas. Resolved: steps from 0 on that are above the floor, of those up
+    to the first one that no error signal precedes.
 
     Raises
     ------
@@ -98,10 +105,11 @@ def gaussian_families(run: xr.Dataset) -> Claim:
     steps = _steps_with_signal(run)
     above = (values > floors).all(dim=("direction", "replica", "layer")).values[:steps]
     resolved = int(np.cumprod(above).sum())
-    verdict = Verdict.NOT_RESOLVED if 0 < resolved < ENOUGH else Verdict.PASS if resolved else Verdict.FAIL
+    failed = bool((values <= floors).isel(step=0).any())  # not those that are not a number
+    verdict = Verdict.FAIL if failed else Verdict.PASS if resolved >= ENOUGH else Verdict.NOT_RESOLVED
     closest = _closest((values / floors).isel(step=slice(min(ENOUGH, steps))))
     smallest, bar = bounds(values.isel(closest).values), float(floors.isel(closest).mean())
-    notes = (_what_ran(run), _until(values, floors, resolved, steps), _lengths(values, floors, steps))
+    notes = (_what_ran(run), _until(run, values, floors, resolved, steps), _lengths(values, floors, steps))
     return Claim(name, statement, smallest.mean, bar, smallest.error, verdict, resolved, steps, notes)
 
 
@@ -134,21 +142,31 @@ def _what_ran(run: xr.Dataset) -> str:
     )
 
 
-def _until(values: xr.DataArray, floors: xr.DataArray, resolved: int, steps: int) -> str:
-    """Say from which step on, and where, the new randomness is below the floor."""
+def _until(run: xr.Dataset, values: xr.DataArray, floors: xr.DataArray, resolved: int, steps: int) -> str:
+    """Say from which step on, and where, the new randomness is below the floor, or why there are no more steps."""
     if resolved == steps:
-        few = f"; {ENOUGH} are asked for: train for longer, or take more particles" if steps < ENOUGH else ""
+        few = f"; {ENOUGH} are asked for: {_more(run, steps)}" if steps < ENOUGH else ""
         return f"above the floor at all of the {steps} steps{few}"
     where = values.isel(_closest((values / floors).isel(step=[resolved])) | {"step": resolved})
-    return (
-        f"not resolved from step {int(where['step'])} on: {where['direction'].item()} innovation of "
-        f"W^{int(where['layer'])} below the floor"
-    )
+    l, direction = int(where["layer"]), where["direction"].item()
+    z = f"delta x^{l - 1}" if direction == "forward" else f"dh^{l}"
+    gone = f" undefined: z = {z} vanishes for some sample" if where.isnull().any() else " below the floor"
+    return f"not resolved from step {int(where['step'])} on: {direction} innovation of W^{l}{gone}"
+
+
+def _more(run: xr.Dataset, steps: int) -> str:
+    """Say what it takes to resolve more steps than there are."""
+    if steps < run.sizes["step"]:
+        return f"the error signals vanish at step {steps - 1}"
+    fixed, each = _arrays(run.sizes["sample"], run.sizes["layer"])
+    needed = 2 * (fixed + ENOUGH * each)
+    short = run.attrs["particles"] < needed
+    return f"take at least {needed} particles" if short else f"train for at least {ENOUGH - 1} steps"
 
 
 def _closest(ratio: xr.DataArray) -> dict[str, int]:
-    """Indices (direction, step, layer) of the smallest mean over replicas; what is not a number counts as 0."""
-    mean = ratio.fillna(0.0).mean("replica")
+    """Indices (direction, step, layer) of the smallest mean over replicas; NaN comes after what is below the floor."""
+    mean = ratio.mean("replica", skipna=False).fillna(1.0)
     return dict(zip(mean.dims, map(int, np.unravel_index(int(np.argmin(mean.values)), mean.shape)), strict=True))  # type: ignore[arg-type]
 
 
@@ -183,7 +201,8 @@ def joint_features(
     The certificate is that of Theorem 4.5 (`validation.independence.certify`) on T_r = the least lambda_min / scale of
     `joint_gram` over h, x and the layers, and so is the floor, below which they cannot be told from singular: the
     accumulated truncation squared times trace / scale, and rounding. Features that hardly moved are nearly singular,
-    and that is no failure: FAIL is for those that did not move at all, as in NTP, or are dependent at 0 or at T.
+    and that is no failure: FAIL is for those that did not move at all though they were trained, as in NTP, or are
+    dependent at 0 or at T.
 
     Parameters
     ----------
@@ -204,13 +223,17 @@ def joint_features(
     )
     decided = certify(np.min(list(at_m.values()), axis=0), np.min(list(at_2m.values()), axis=0), bar)
     each = {group: certify(at_m[group], at_2m[group], bar).verdict for group in included}
+    trained = [_trained(large, training, int(l)) for l in large["layer"].values]
     for group, verdict in each.items():
-        if verdict is Verdict.FAIL and not _has_cause(large, group, scale[group]):
+        if verdict is Verdict.FAIL and not _has_cause(large, group, scale[group], trained[group[1] - 1]):
             each[group] = Verdict.NOT_RESOLVED
     failed = [f"{kind} of layer {l}" for (kind, l), verdict in each.items() if verdict is Verdict.FAIL]
     passed = decided.verdict is Verdict.PASS
     kind, l = min(included, key=lambda group: float(at_2m[group].mean()))
     notes = [f"smallest: {kind} of layer {l}", f"accumulated truncation: at most {accumulated:.1e}"]
+    if not all(trained):
+        still = ", ".join(str(k) for k, moved in enumerate(trained, start=1) if not moved)
+        notes.append(f"nothing was trained that moves layer {still}: zero steps, rates or gradients")
     return Claim(
         "Joint initial and final features", f"lambda_min / lambda_max(pilot) of [Z_0, Z_{int(large['step'][-1])}]",
         decided.limit.mean, bar, decided.limit.error,
@@ -231,11 +254,20 @@ def _least(gram: Array) -> Array:
     return np.asarray(np.linalg.eigvalsh(gram)[:, 0])
 
 
-def _has_cause(run: xr.Dataset, group: Group, scale: float) -> bool:
-    """Whether error signals did not move the features at all, or these are dependent at step 0 or at the last one."""
+def _has_cause(run: xr.Dataset, group: Group, scale: float, trained: bool) -> bool:
+    """Whether training did not move the features at all, or they are dependent at step 0 or at the last one."""
     kind, l = group
     change = run[f"feature_change_{kind}"].sel(layer=l).isel(step=-1).values
     m, gram = run.sizes["sample"], _joint(run, group)
     blocks = (gram[:, :m, :m], gram[:, m:, m:])
-    frozen = not (change > FROZEN).all() and bool((abs(run["chi"]) > VANISHED).any())
+    frozen = trained and not (change > FROZEN).all()
     return frozen or any(_least(block).max() < ROUNDING * scale or scale == 0 for block in blocks)
+
+
+def _trained(run: xr.Dataset, training: Training, layer: int) -> bool:
+    """Whether the updates that move a layer are not zero: sum_t max_{k <= l, i} eta_k |chi_i| |dh^k_i| above PUSHED."""
+    order = ("replica", "step", "layer", "sample", "sample2")
+    squares = np.diagonal(run["kernel_dh"].transpose(*order).values, axis1=-2, axis2=-1)[:, :-1, :layer]
+    signals = abs(run["chi"] * run["batch"]).transpose("replica", "step", "sample").values[:, :-1, None]
+    rates = np.reshape([training.rates(int(t), run.sizes["layer"])[:layer] for t in run["step"][:-1]], (-1, layer, 1))
+    return bool(((rates * signals * np.sqrt(squares)).max(axis=(-2, -1)).sum(axis=1) > PUSHED).all())
