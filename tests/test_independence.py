@@ -12,8 +12,9 @@ from scipy.stats import binom
 
 from finite import train
 from tpsim import Network, Notice, Problem, Training, simulate
+from validation import families, gram
 from validation.claim import LEVEL, Verdict
-from validation.controls import Control, controls, joint, summary
+from validation.controls import Control, cases, controls, judged, simulated, summary
 from validation.independence import (
     ROUNDING,
     by_layer,
@@ -107,15 +108,24 @@ def test_lazy_limits_can_be_certified_too():
     problem, network, training = problem_of(4, 6), Network(2, "silu", SCALE), Training(2, 0.1)
     runs = limits(problem, network, training, limit="ntp")
     assert theorem_4_5(*runs, training, problem.inputs).verdict is Verdict.PASS
-    assert theorem_4_5(*map(joint, runs), training, problem.inputs).verdict is Verdict.FAIL
+    assert families.joint_features(*runs, training, problem.inputs).verdict is Verdict.FAIL
 
 
 # Negative controls
 
 
 @pytest.fixture(scope="module")
-def found():
-    return {control.name: control for control in controls()}
+def ran():
+    return [(case, simulated(case, (0, k))) for k, case in enumerate(cases())]
+
+
+def judged_all(ran):
+    return [control for case, runs in ran for control in judged(case, runs)]
+
+
+@pytest.fixture(scope="module")
+def found(ran):
+    return {control.name: control for control in judged_all(ran)}
 
 
 def rejected(control: Control):
@@ -132,6 +142,25 @@ def test_identity_with_more_samples_than_dimensions_is_rejected(found):
 
 def test_opposite_inputs_with_an_odd_activation_are_rejected(found):
     assert rejected(found["two inputs +-xi, tanh"])
+
+
+def test_opposite_inputs_with_a_sigmoid_are_rejected_by_the_centred_kernel_alone(found):
+    """Oracle: phi(h) + phi(-h) = 1, so that the two features and the constant are dependent, and they alone are not."""
+    assert rejected(found["two inputs +-xi, sigmoid: x centred of layer 1"])
+    beside = found["two inputs +-xi, sigmoid: x of layer 1"]
+    assert beside.expected is beside.claim.verdict is Verdict.PASS and beside.claim.estimate > 1e-3
+
+
+def test_duplicated_input_is_rejected_by_the_gaussian_families(found):
+    assert rejected(found["a duplicated input: Gaussian families"])
+
+
+def test_identity_is_rejected_by_the_gaussian_families(found):
+    assert rejected(found["identity activation: Gaussian families"])
+
+
+def test_duplicated_input_with_two_labels_is_rejected_by_corollary_4_6(found):
+    assert rejected(found["a duplicated input, two labels: Corollary 4.6"])
 
 
 def test_dependent_inputs_reject_h_of_layer_1_only(found):
@@ -151,20 +180,57 @@ def test_ip_with_three_layers_is_rejected(found):
 
 
 def test_ntp_with_its_initial_features_is_rejected(found):
-    assert rejected(found["NTP, features of first and last step together"])
+    control = found["NTP, features of first and last step together"]
+    assert rejected(control) and control.claim.name == "Joint initial and final features"  # that of the report
 
 
-def test_random_labels_are_no_counter_example(found):
-    assert found["random labels"].expected is found["random labels"].claim.verdict is Verdict.PASS
+@pytest.mark.parametrize("what", ["", ": Gaussian families", ", features of first and last step together"])
+def test_random_labels_are_no_counter_example(found, what):
+    control = found[f"random labels{what}"]
+    assert control.expected is control.claim.verdict is Verdict.PASS
 
 
 def test_a_control_that_comes_out_wrong_fails_the_summary(found):
     every = list(found.values())
-    assert len(every) == 9 and summary(every).verdict is Verdict.PASS
+    assert len(every) == 16 and summary(every).verdict is Verdict.PASS
     wrong = Control("duplicated", Verdict.PASS, found["a duplicated input"].claim, "")
     claim = summary([*every, wrong])
-    assert claim.refuted and (claim.resolved, claim.of) == (9, 10) and "duplicated: has to PASS" in claim.notes[0]
+    assert claim.refuted and (claim.resolved, claim.of) == (16, 17) and "duplicated: has to PASS" in claim.notes[0]
     assert summary([]).verdict is Verdict.NOT_RESOLVED
+
+
+def test_controls_notice_kernels_that_are_not_centred(ran, monkeypatch):
+    """Planted: the mean is not taken off."""
+    right = gram.grams
+    monkeypatch.setattr(gram, "grams", lambda run: {kind: right(run)[kind[0]] for kind in gram.KINDS})
+    claim = summary(judged_all(ran))
+    assert claim.refuted and len(claim.notes) == 1 and "x centred of layer 1: has to FAIL, did PASS" in claim.notes[0]
+
+
+def test_controls_notice_innovations_that_ignore_the_other_samples(ran, monkeypatch):
+    """Planted: the residual of each sample against the past alone, which does not see equal samples."""
+    right = families.innovations
+
+    def planted(run):
+        names = ("forward", "backward")
+        return right(run.assign({f"innovation_{d}": run[f"residual_{d}"].min("sample") for d in names}))
+
+    monkeypatch.setattr(families, "innovations", planted)
+    claim = summary(judged_all(ran))
+    wrong = ["a duplicated input: Gaussian families", "identity activation: Gaussian families"]
+    assert claim.refuted and [note.split(": has")[0] for note in claim.notes] == wrong
+
+
+def test_controls_notice_final_features_put_in_the_place_of_the_joint_ones(ran, monkeypatch):
+    """Planted: no product of initial and final features, as if they were uncorrelated."""
+    right = families.joint_gram
+
+    def planted(run, kind):
+        return right(run, kind) * np.kron(np.eye(2), np.ones((run.sizes["sample"],) * 2))
+
+    monkeypatch.setattr(families, "joint_gram", planted)
+    claim = summary(judged_all(ran))
+    assert claim.refuted and "NTP, features of first and last step together: has to FAIL" in claim.notes[0]
 
 
 @pytest.mark.slow
