@@ -301,3 +301,12 @@ def test_joint_features_of_a_duplicated_input_need_no_training_to_be_rejected():
     with pytest.warns(Notice, match="Assumption 4.1"):
         runs = triple(Network(2), training, problem)
     assert joint_features(*runs, training, problem.inputs).verdict is Verdict.FAIL
+
+
+def test_joint_features_whose_spectrum_decays_into_rounding_are_no_failure():
+    """14 points of a curve: the eigenvalues of a smooth function's kernel fall by ten to thirty each."""
+    curve = np.stack([np.linspace(-1, 1, 14) + 0.013 * np.sqrt(np.arange(14)), np.ones(14)], axis=1) / np.sqrt(2)
+    training = Training(1, 0.1, reduction="mean")
+    runs = triple(Network(2, init_scale=np.sqrt(2)), training, Problem(curve, np.sin(3 * curve[:, 0])))
+    claim = joint_features(*runs, training, curve)
+    assert claim.verdict is Verdict.NOT_RESOLVED and claim.estimate < 1e-12

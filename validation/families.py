@@ -19,7 +19,7 @@ import xarray as xr
 from tpsim import InputError, Network, Problem, Training, simulate
 
 from .claim import Claim, Verdict, bounds
-from .independence import ROUNDING, certify, groups
+from .independence import GAP, ROUNDING, certify, groups
 from .truncation import truncation
 
 Array = np.ndarray
@@ -259,9 +259,15 @@ def _has_cause(run: xr.Dataset, group: Group, scale: float, trained: bool) -> bo
     kind, l = group
     change = run[f"feature_change_{kind}"].sel(layer=l).isel(step=-1).values
     m, gram = run.sizes["sample"], _joint(run, group)
-    blocks = (gram[:, :m, :m], gram[:, m:, m:])
     frozen = trained and not (change > FROZEN).all()
-    return frozen or any(_least(block).max() < ROUNDING * scale or scale == 0 for block in blocks)
+    return frozen or any(_singular(block, scale) for block in (gram[:, :m, :m], gram[:, m:, m:]))
+
+
+def _singular(gram: Array, scale: float) -> bool:
+    """Whether eigenvalues are zero to rounding behind a gap, and not the end of a spectrum that decays."""
+    values = np.linalg.eigvalsh(gram)
+    decays = (values > ROUNDING * scale) & (values < GAP * scale)
+    return scale == 0 or bool(values[:, 0].max() < ROUNDING * scale and not decays.any())
 
 
 def _trained(run: xr.Dataset, training: Training, layer: int) -> bool:
