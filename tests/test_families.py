@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose
 from tpsim import InputError, Network, Notice, Problem, Training, simulate
 from tpsim.mlp import Settings, State, backward, forward, update
 from validation.claim import Verdict
-from validation.families import families, gaussian_families, innovations, joint_features, joint_gram
+from validation.families import families, gaussian_families, innovations
+from validation.joint import joint_features, joint_gram
 
 Array = np.ndarray
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from finite import train
 from tpsim import Network, Notice, Problem, Training, simulate
-from validation import families, gram
+from validation import families, gram, joint
 from validation.claim import LEVEL, Verdict
 from validation.controls import Control, cases, controls, judged, simulated, summary
 from validation.independence import (
@@ -108,7 +108,7 @@ def test_lazy_limits_can_be_certified_too():
     problem, network, training = problem_of(4, 6), Network(2, "silu", SCALE), Training(2, 0.1)
     runs = limits(problem, network, training, limit="ntp")
     assert theorem_4_5(*runs, training, problem.inputs).verdict is Verdict.PASS
-    assert families.joint_features(*runs, training, problem.inputs).verdict is Verdict.FAIL
+    assert joint.joint_features(*runs, training, problem.inputs).verdict is Verdict.FAIL
 
 
 # Negative controls
@@ -223,12 +223,12 @@ def test_controls_notice_innovations_that_ignore_the_other_samples(ran, monkeypa
 
 def test_controls_notice_final_features_put_in_the_place_of_the_joint_ones(ran, monkeypatch):
     """Planted: no product of initial and final features, as if they were uncorrelated."""
-    right = families.joint_gram
+    right = joint.joint_gram
 
     def planted(run, kind):
         return right(run, kind) * np.kron(np.eye(2), np.ones((run.sizes["sample"],) * 2))
 
-    monkeypatch.setattr(families, "joint_gram", planted)
+    monkeypatch.setattr(joint, "joint_gram", planted)
     claim = summary(judged_all(ran))
     assert claim.refuted and "NTP, features of first and last step together: has to FAIL" in claim.notes[0]
 

@@ -17,8 +17,9 @@ import xarray as xr
 from tpsim import Network, Notice, Problem, Training, simulate
 
 from .claim import REPLICAS, Claim, Verdict
-from .families import gaussian_families, joint_features
+from .families import gaussian_families
 from .independence import KINDS, nondegeneracy, theorem_4_5
+from .joint import joint_features
 from .stationary import corollary_4_6
 
 Array = np.ndarray

@@ -9,10 +9,11 @@ from typing import Any
 
 from ..claim import Claim, Verdict
 from ..controls import Control, controls, summary
-from ..families import gaussian_families, joint_features
+from ..families import gaussian_families
 from ..good import assumption_4_3
 from ..independence import Row, by_layer, theorem_4_5
 from ..inputs import assumption_4_1
+from ..joint import joint_features
 from ..lemmas import lemmas
 from ..stationary import corollary_4_6, update_identity
 from ..table_1 import rows, table_1
