@@ -30,7 +30,7 @@ from tpsim import Network, Notice, Problem, Training, simulate
 from tpsim.errors import InputError
 from tpsim.problem import positive_int
 from tpsim.progress import Progress
-from tpsim.run import interrupts_ignored
+from tpsim.run import interrupts_held
 
 from .claim import Claim, Verdict
 
@@ -184,8 +184,11 @@ def _networks(pair: Pair, wanted: Mapping[int, range], workers: int) -> dict[int
     if workers == 1:
         found = [_piece(pair, *piece) for piece in pieces]
     else:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1), interrupts_ignored():
-            found = joblib.Parallel(workers)(joblib.delayed(_piece)(pair, *piece) for piece in pieces)
+        jobs = (joblib.delayed(_piece)(pair, *piece) for piece in pieces)
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            with interrupts_held():
+                results = joblib.Parallel(workers, return_as="generator")(jobs)  # starts the processes
+            found = list(results)
     parts = {n: [part for (width, _), part in zip(pieces, found, strict=True) if width == n] for n in wanted}
     return {
         n: Sample(*(np.concatenate(arrays) for arrays in zip(*several, strict=True))) for n, several in parts.items()
