@@ -4,6 +4,8 @@ Oracles: kernels that are diagonal, so that their eigenvalues are chosen; closed
 the largest stable rate the exact recursion of a linear network.
 """
 
+import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +13,15 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+import finite
 import tpsim
-from tpsim import Network, Problem, Training
+from tpsim import Network, Problem, Training, cli
 from tpsim.activations import resolve_activation
+from tpsim.errors import Notice
 from tpsim.parametrization import appendix_a
-from validation.figures import curves_of_activations, spectra, spectra_claims
+from tpsim.plot import style
+from validation.figures import compute, curves_of_activations, spectra, spectra_claims
+from validation.figures.captions import counted
 from validation.figures.eigen import eigenvalues, spectra_of
 from validation.figures.extras import EXTRAS
 from validation.figures.over_time import alignment, correlations
@@ -52,11 +58,23 @@ def made_up(factors, noise=0.0, limits=None, first=None):
         block = xr.Dataset({f"kernel_{kind}": (("width", *dims), own) for kind in "hx"}, coordinates)
         block["diverged_at"] = (("width", "replica"), np.full((len(WIDTHS), SEEDS), -1))
         blocks.append(block.assign_coords(parametrization=name, width=list(WIDTHS)))
-        limit = (1.0 if limits[name] else 0.0) * kernels(limits[name], replicas=3)
+        limit = (1.0 if np.any(limits[name]) else 0.0) * kernels(limits[name], replicas=3)
         runs["silu", name] = xr.Dataset({f"kernel_{kind}": (dims, limit) for kind in "hx"}, coordinates)
     networks = xr.concat(blocks, "parametrization").expand_dims(activation=["silu"])
     settings = Settings(problem(), Network(3, "silu"), Training(9, 0.1), WIDTHS, SEEDS)
     return Study(settings, networks, runs)
+
+
+def scaled(factors):
+    """A factor of kernels (.., sample, sample2) whose diagonal is `factors`."""
+    return np.diag(factors)
+
+
+def few(study, samples):
+    """The study of the first samples only."""
+    use = {"sample": slice(samples), "sample2": slice(samples)}
+    limits = {key: run.isel(use) for key, run in study.limits.items()}
+    return replace(study, networks=study.networks.isel(use), limits=limits)
 
 
 def problem(samples=SAMPLES, targets=None):
@@ -117,11 +135,69 @@ def test_a_statement_follows_the_data(factor, noise, agrees):
 
 
 def test_collapse_is_judged_beside_mup_and_the_start_is_told():
-    """Oracle: IP at 1e-4 of muP from the start on; and at half of it, which is no collapse."""
+    """Oracle: IP at 1e-4 of muP, at all percentiles, from the start on; and at half of it, which is no collapse."""
     _, statement = spectra_claims.STATEMENTS[2, "h"]
     words, agrees = statement.measure(made_up(SAME, 0.01, first={"ip": 1e-4}))
-    assert agrees and "Before training: 0.0001" in words
+    assert agrees is False and "Before training: 0.0001" in words
+    assert words.startswith("Agrees in size, not in where: IP is as small at 0%, and it was before training.")
     assert statement.measure(made_up(SAME | {"ip": 0.5}, 0.01))[1] is False
+
+
+def test_collapse_agrees_past_its_percentile_only_and_after_training_only():
+    """Oracle: past 20% (all but the largest eigenvalue) IP falls to 1e-4 of muP; or was there before training."""
+    _, statement = spectra_claims.STATEMENTS[2, "h"]
+    falls = np.array([1.0, 1e-4, 1e-4, 1e-4])
+    assert statement.measure(made_up(SAME | {"ip": falls}, 0.01))[1] is True
+    words, agrees = statement.measure(made_up(SAME, 0.01, first={"ip": scaled(falls)}))
+    assert agrees is None and words.startswith("Agrees in size, not in when: it was before training.")
+    words, agrees = statement.measure(made_up(SAME | {"ip": 1e-4}, 0.01))
+    assert agrees is False and words.startswith("Agrees in size, not in where: IP is as small at 0%.")
+
+
+def test_throughout_training_can_be_refuted_by_its_end_but_not_shown():
+    """Oracle: networks record the first and the last step only; muP larger than all others, and smaller."""
+    (statement,) = spectra_claims.STATEMENTS[1, "h"]
+    words, agrees = statement.measure(made_up(SAME | {"mup": 4.0}, 0.01))
+    assert agrees is None and words.startswith("At the end of training, the only step known")
+    assert statement.measure(made_up(SAME | {"mup": 0.5}, 0.01))[1] is False
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_sentences_on_few_eigenvalues_are_decided_or_said_to_have_none(samples):
+    """Oracle: of one sample the only eigenvalue is at 0%; of two, those at 0% and 100% are judged as ever."""
+    study = few(made_up(SAME | {"mup": 4.0, "ip": 1e-3}, 0.01), samples)
+    for (layer, kind), statements in spectra_claims.STATEMENTS.items():
+        for statement in statements:
+            words, agrees = statement.measure(study)
+            nowhere = words.startswith("No eigenvalue")
+            assert nowhere <= (agrees is None) and not (nowhere and samples == 2)
+        assert '": ' in spectra.spectrum_caption(study, layer, kind)
+    collapse = spectra_claims.STATEMENTS[2, "h"][1]
+    assert collapse.measure(study)[0].startswith("No eigenvalue from 20% on: there are 1 in all.") == (samples == 1)
+    for drawn in spectra.FIGURES.values():
+        drawn.draw(study, Figure())
+
+
+def test_spectra_are_of_their_own_layer_and_kind():
+    """Oracle: diagonal kernels, of networks and of limits, times 3^layer, those of x times 7."""
+    study = made_up(SAME)
+
+    def scaled_run(run):
+        factor = 3.0 ** run["layer"]
+        return run.assign({f"kernel_{kind}": run[f"kernel_{kind}"] * factor * c for kind, c in (("h", 1), ("x", 7))})
+
+    limits = {key: scaled_run(run) for key, run in study.limits.items()}
+    study = replace(study, networks=scaled_run(study.networks), limits=limits)
+    for layer in (1, 2, 3):
+        for kind, c in (("h", 1), ("x", 7)):
+            found = spectra_of(study, "silu", layer, kind)
+            for values in (*found.finite.values(), *found.limits.values()):
+                np.testing.assert_allclose(values, np.broadcast_to(c * 3.0**layer * DIAGONAL, values.shape), rtol=1e-12)
+
+
+def test_captions_of_spectra_say_that_markers_are_moved_and_what_decides():
+    text = spectra.spectrum_caption(made_up(SAME, 0.02), 2, "h")
+    assert "moved apart sideways" in text and "one-sided Student bounds at 99.9%" in text
 
 
 def test_plummeting_is_judged_with_and_without_division_by_the_width():
@@ -233,6 +309,11 @@ def test_depths_are_those_of_single_runs():
     np.testing.assert_allclose(at["eigenvalue_h"].transpose("replica", "layer").values, expected, rtol=1e-9)
     np.testing.assert_array_equal(at["loss"].values, run["loss"].values[:, -1])
     assert np.isnan(data["eigenvalue_x"].sel(depth=1, layer=2)).all()
+    for name in ("mup", "ip"):
+        network, training = appendix_a(name, replace(own.network, depth=2), own.training, 6, 0.1)
+        run = finite.train(own.problem, network, training, 16, name, 2, seed=own.seed, dtype=own.dtype, progress=False)
+        found = data["loss"].sel(depth=2, series=name).dropna("replica")
+        np.testing.assert_array_equal(found, run["loss"].values[:, -1])
     assert data.attrs["width"] == 16 and np.isfinite(data["loss"].sel(series="ip")).all()
     text = FIGURES["depths"].caption(Study(own, extras={"depths": data}))
     assert "L = 2: " in text and "of 2 depths" in text
@@ -333,12 +414,13 @@ def test_losses_drawn_are_medians_divergence_is_a_cross_and_undecided_rates_are_
             "rate": (("series", "trial"), [[0.1, 0.2, 0.3, 0.4]]),
             "share": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]),
             "alive": (("series", "trial"), [[1.0, 1.0, np.nan, 0.0]]),
+            "full": (("series", "trial"), [[0.0, 0.0, 1.0, 0.0]]),
             "low": ("series", [0.2]), "high": ("series", [0.4]),
             "loss": (("series", "trial", "replica"), [[[1.0, 2.0, 6.0], [0.1, 0.2, 0.3], [np.nan] * 3, [np.nan] * 3]]),
             "name": ("series", ["mup"]), "width": ("series", [0]), "limit_rate": ("limit_trial", [0.1, 0.2, 0.4]),
             "sharpness": (("limit_trial", "step"), [[4.0, 5.0], [4.0, 6.0], [4.0, 7.0]]),
         },
-        {"step": [0, 1]}, {"steps": 1, "eta": 0.1},
+        {"step": [0, 1]}, {"steps": 1, "eta": 0.1, "particles": 64, "replicas": 2, "networks": 1},
     )  # fmt: skip
     study = Study(settings(), extras={"learning_rate": data})
     ax, _, sharp = FIGURES["learning_rate"].draw(study, Figure()).axes
@@ -346,9 +428,107 @@ def test_losses_drawn_are_medians_divergence_is_a_cross_and_undecided_rates_are_
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), [0.4])
     drawn = [tuple(line.get_ydata()) for line in sharp.lines]
     assert (0.1 * 4.0, 0.1 * 5.0) in drawn and (0.2 * 4.0, 0.2 * 6.0) in drawn and len(drawn) == 3
-    assert "muP, limit: 0.2 to 0.4 (undecided: 0.3)" in FIGURES["learning_rate"].caption(study)
+    text = FIGURES["learning_rate"].caption(study)
+    assert "muP, limit: 0.2 to 0.4 (undecided: 0.3)" in text
+    assert "2 replicas of 64 particles of the limit, 1 network of each kind and width" in text
+    assert "Of 4 rates tried in the limit 1 filled a basis to more than half, and are noisy: 0.3." in text
+    outside = data.assign(rate=data["rate"] * xr.DataArray([1, 1, 3, 1], dims="trial"))
+    assert "(undecided: 0.9)" in FIGURES["learning_rate"].caption(replace(study, extras={"learning_rate": outside}))
 
 
 def test_runs_of_readers_figures_are_bounded():
     """A study of 65536 particles and 1000 steps does not make these figures hours of work."""
     assert PARTICLES <= 4096
+
+
+# --- the command
+
+
+SMALL = (
+    "--max-width", "8", "--steps", "2", "--seeds", "2", "--workers", "1", "--quiet",
+    "--set", "simulation.particles=256", "--set", "simulation.replicas=2", "--set", "data.count=4",
+)  # fmt: skip
+
+
+def command(folder, *more):
+    return cli.main(["figures", "--output", str(folder), *more])
+
+
+@pytest.fixture
+def small_pictures(monkeypatch):
+    monkeypatch.setitem(style.STYLE, "savefig.dpi", 50.0)  # time
+
+
+def test_the_configuration_beside_the_figures_makes_them_again(tmp_path, capsys, small_pictures):
+    """Oracle: the first run. The tolerances of ReLU's limit and of readers' figures are no choice of the user's."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert command(first, *SMALL, "--only", "4,time") == 0
+    capsys.readouterr()
+    text = (first / "config.toml").read_text()
+    assert not any(key in text for key in ("tolerance", "sobol", "probe_every", "joint_every", "snapshots", "parts"))
+    assert command(again, str(first / "config.toml"), "--only", "4,time", "--quiet") == 0
+    assert "is not used" not in capsys.readouterr().err
+    assert (again / "figures.nc").read_bytes() == (first / "figures.nc").read_bytes()
+    assert (again / "figures.md").read_text() == (first / "figures.md").read_text()
+    notices = [json.loads((folder / "summary.json").read_text())["notices"] for folder in (first, again)]
+    assert notices[0] == notices[1]
+    assert command(tmp_path / "third", *SMALL, "--only", "17", "--set", "simulation.tolerance=0.02") == 0
+    assert "tolerance = 0.02" in (tmp_path / "third" / "config.toml").read_text()
+
+
+def test_one_sample_is_drawn_and_described(tmp_path, small_pictures):
+    """One eigenvalue, no pair of samples, no class to be aligned with: nothing of it is decided, and it is said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        assert command(tmp_path / "out", *SMALL, "--only", "8,9,time", "--set", "data.count=1") == 0
+    text = (tmp_path / "out" / "figures.md").read_text()
+    assert "alignment undefined, same target no pair, other target no pair" in text and "nan" not in text
+    assert "m = 1 samples of d = 64" in text
+
+
+def test_report_names_the_settings(tmp_path, small_pictures):
+    assert command(tmp_path / "out", *SMALL, "--only", "17") == 0
+    header = (tmp_path / "out" / "figures.md").read_text().split("\n\n")[1]
+    for words in ("digits", "m = 4 samples of d = 64", "eta = 0.1", "squared loss (mean over samples)", "full batches",
+                  "T = 2 steps", "2 replicas of 256 particles", "n = 8, 2 seeds", "activation silu"):  # fmt: skip
+        assert words in header
+
+
+def test_data_of_ones_own_are_divided_by_the_root_of_d(tmp_path, small_pictures):
+    """Oracle: data.scale as the constants of Appendix A need it, unless the user says otherwise, which is refused."""
+    own = problem()
+    np.savez(tmp_path / "own.npz", inputs=own.inputs, targets=own.targets)
+    few = [word for word in SMALL if word not in ("data.count=4",)][:-1]
+    given = ("--data", f"npz:{tmp_path / 'own.npz'}", "--only", "17")
+    assert command(tmp_path / "out", *few, *given) == 0
+    assert 'scale = "sqrt_d"' in (tmp_path / "out" / "config.toml").read_text()
+    assert command(tmp_path / "none", *few, *given, "--set", "data.scale=none") == cli.BAD_INPUT
+
+
+def test_the_report_of_another_study_is_not_replaced(tmp_path, capsys, small_pictures):
+    """Figures that need no networks cannot be refused by these; other numbers of particles are the same study."""
+    folder = tmp_path / "out"
+    assert command(folder, *SMALL, "--only", "17") == 0
+    before = (folder / "figures.md").read_bytes()
+    assert command(folder, *SMALL, "--only", "17", "--steps", "3") == cli.BAD_INPUT
+    assert "training.steps is 2 there and 3 here" in capsys.readouterr().err
+    assert (folder / "figures.md").read_bytes() == before
+    assert command(folder, *SMALL, "--only", "17", "--set", "simulation.particles=128") == 0
+
+
+def test_kept_data_of_other_code_are_computed_again(tmp_path, monkeypatch):
+    """Oracle: the number of computations."""
+    runs, path = [], tmp_path / "a.nc"
+
+    def compute_one():
+        runs.append(1)
+        return xr.Dataset({"a": ("x", [1.0])})
+
+    for schema in (1, 1, 2):
+        monkeypatch.setattr(compute, "SCHEMA", schema)
+        compute.kept(path, {}, compute_one)
+    assert len(runs) == 2
+
+
+def test_one_is_not_said_as_many():
+    assert [counted(k, "network") for k in (0, 1, 2)] == ["0 networks", "1 network", "2 networks"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from .study import Study
+from .study import Settings, Study
 
 VERDICTS = {True: "agrees", False: "does not agree", None: "not decided by these data"}
 
@@ -21,6 +21,16 @@ class Statement(NamedTuple):
 
     quoted: str
     measure: Callable[[Study], tuple[str, bool | None]]
+
+
+def counted(count: int, noun: str) -> str:
+    """As in "1 network" and "2 networks"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def activation(settings: Settings) -> str:
+    """Name the activation of the figures that the paper does not have."""
+    return f"activation {settings.network.phi.name}"
 
 
 def judged(statements: Iterable[Statement], study: Study) -> str:

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,25 @@ from typing import Any
 import joblib
 import xarray as xr
 
+from finite.folder import first_difference
 from tpsim import InputError, config, job, output
 from tpsim.activations import ACTIVATIONS
-from tpsim.data import describe, explain
+from tpsim.data import describe
 from tpsim.errors import Notice
 from tpsim.parametrization import APPENDIX_A
 from tpsim.problem import positive_int
-from tpsim.results import versions
+from tpsim.results import describe_arguments, versions
 
-from .compute import DATA, NETWORKS, make_study, needed
+from .compute import DATA, NETWORKS, make_study
 from .files import REPORT, write
-from .look import NAMES
+from .plan import announcement, source
 from .registry import DEPTH, FIGURES
-from .study import PARAMETRIZATIONS, Settings, Study
+from .study import Settings, Study
 
 FOLDER = "tpsim-figures"
 SECTIONS = (*config.RUN, "figures")
 NARROWEST = 8  # of the widths of --max-width
+STUDY = "study"  # key of summary.json
 UNUSED = ("record_every", "probe_every", "joint_every", "snapshots", "parts")  # of [simulation]
 OF_THE_LIMIT = ("noise", "sobol", "tolerance", "max_rank", "threads")
 OK, INTERRUPTED = 0, 130
@@ -64,9 +65,12 @@ def main(arguments: argparse.Namespace) -> int:
         return OK
     start = time.perf_counter()
     read = config.read(arguments.config, [*overrides(arguments), *arguments.set], DEFAULT, SECTIONS)
+    if arguments.data is not None:  # of files of one's own the default is another
+        read = replace(read, data={"scale": "sqrt_d"} | read.data)
     names = chosen(arguments.only, read)
     folder = _choose(arguments.output)
     settings, resolved = prepare(read, arguments.workers)
+    _check_earlier(folder, settings)
     if not arguments.quiet:
         print(announcement(settings, resolved, names), flush=True)
     try:
@@ -74,10 +78,10 @@ def main(arguments: argparse.Namespace) -> int:
         study = make_study(settings, names, folder, progress, _say(arguments.quiet, start))
         facts = {
             "seconds": round(time.perf_counter() - start, 3), "notices": _notices(study), "figures": list(names),
-            "data": describe(settings.problem), "versions": versions("torch"),
+            "data": describe(settings.problem), STUDY: _study(settings), "versions": versions("torch"),
         }  # fmt: skip
         origin = f"tpsim {versions()['tpsim']} figures: the configuration of the figures beside this file"
-        paths = write(folder, study, names, facts, config.to_toml(resolved, [origin], SECTIONS))
+        paths = write(folder, study, names, facts, config.to_toml(resolved, [origin], SECTIONS), source(resolved))
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr, flush=True)
         return INTERRUPTED
@@ -169,7 +173,25 @@ def prepare(read: config.Config, workers: int | None = None) -> tuple[Settings, 
         simulation.particles, simulation.replicas, simulation.seed,
         {name: getattr(simulation, name) for name in OF_THE_LIMIT}, simulation.workers or joblib.cpu_count(),
     )  # fmt: skip
-    return settings, prepared.config
+    # As given: a default of each run is not the user's choice.
+    unused: dict[str, Any] = dict.fromkeys(UNUSED)
+    return settings, replace(prepared.config, simulation=replace(simulation, **unused))
+
+
+def _study(settings: Settings) -> dict[str, Any]:
+    """What all figures of a folder share, ready for JSON: data, network and training."""
+    found = describe_arguments(settings.problem, settings.network, settings.training)
+    return json.loads(json.dumps(found))
+
+
+def _check_earlier(folder: Path, settings: Settings) -> None:
+    """Refuse to replace the report of other data, another network or another training."""
+    try:
+        earlier = json.loads((folder / output.SUMMARY).read_text(encoding="utf-8"))[STUDY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if different := first_difference(earlier, _study(settings)):
+        raise InputError("--output", str(folder), f"another folder: {REPORT} there is of another study: {different}")
 
 
 def _check(read: config.Config) -> None:
@@ -194,29 +216,6 @@ def _check(read: config.Config) -> None:
         warnings.warn(f"simulation.{key} has no meaning here and is not used", Notice, stacklevel=3)
     if read.network.init_scale not in (config.NetworkTable().init_scale, APPENDIX_A["mup"].init_scale):
         warnings.warn("network.init_scale is not used: it is that of Appendix A", Notice, stacklevel=3)
-
-
-def announcement(settings: Settings, resolved: config.Config, names: Sequence[str]) -> str:
-    """Return the plan: what will be computed."""
-    options = {key: value for key, value in resolved.data.items() if key != "source"}
-    m, d = settings.problem.inputs.shape
-    activations, extras = needed(names)
-    lines = [
-        f"plan\n  {'figures':12}{', '.join(names)}",
-        f"  {'data':12}{explain(resolved.data['source'], **options)}; m = {m}, d = {d}",
-        f"  {'network':12}L = {settings.network.depth} hidden layers; constants of Appendix A",
-        f"  {'training':12}{settings.training.steps} steps, eta = {settings.training.learning_rate:g}",
-    ]
-    if activations:
-        networks = len(activations) * len(PARAMETRIZATIONS) * len(settings.widths) * settings.seeds
-        titles = ", ".join(NAMES[name] for name in PARAMETRIZATIONS)
-        lines += [
-            f"  {'of each':12}{titles} with {', '.join(activations)}",
-            f"  {'networks':12}n = {', '.join(map(str, settings.widths))}; {settings.seeds} seeds: {networks} networks",
-            f"  {'limits':12}{settings.replicas} replicas of {settings.particles} particles",
-        ]
-    lines += [f"  {'besides':12}data of {', '.join(extras)}"] if extras else []
-    return "\n".join([*lines, f"  {'processes':12}{settings.workers}; what the folder holds already is kept", ""])
 
 
 def _say(quiet: bool, start: float) -> Any:

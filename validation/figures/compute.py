@@ -22,6 +22,7 @@ from .registry import EXTRAS, FIGURES
 from .study import PARAMETRIZATIONS, Progress, Settings, Study
 
 NETWORKS, DATA = "networks", "data"  # folders in that of the results
+SCHEMA = 1  # of the files in DATA: raise it when what is computed, or how, changes
 RECORDS = 40  # recorded intervals of a limit
 ROUGH, FEW = 0.05, 4  # tolerance and replicas where phi' jumps: every step brings new directions to the bases
 Say = Callable[[str], None]
@@ -72,8 +73,8 @@ def make_study(
 
 
 def kept(path: Path, identity: dict[str, Any], compute: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """Return what the file holds if it was computed from the same; else compute, and write it."""
-    text = json.dumps(identity | {"versions": versions("torch")}, sort_keys=True)
+    """Return what the file holds if it was computed from the same, by the same code; else compute, and write it."""
+    text = json.dumps(identity | {"schema": SCHEMA, "versions": versions("torch")}, sort_keys=True)
     try:
         run = load(path)
         if run.attrs.get("identity") == text:

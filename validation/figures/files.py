@@ -17,6 +17,7 @@ from tpsim import output
 from tpsim.errors import FileError
 from tpsim.plot.files import write_pictures
 
+from .captions import activation, counted
 from .registry import FIGURES
 from .study import Settings, Study
 
@@ -25,8 +26,12 @@ FORMATS = ("png", "pdf")
 STEPS = ("step", "joint_step")
 
 
-def write(folder: Path, study: Study, names: Sequence[str], facts: dict[str, Any], config: str) -> list[Path]:
+def write(
+    folder: Path, study: Study, names: Sequence[str], facts: dict[str, Any], config: str, data: str = ""
+) -> list[Path]:
     """Write the pictures, figures.md, figures.nc, summary.json and config.toml, at once; return their paths.
+
+    `data` says in words where the data are from.
 
     Raises
     ------
@@ -38,7 +43,7 @@ def write(folder: Path, study: Study, names: Sequence[str], facts: dict[str, Any
         pictures = {stem(name): partial(FIGURES[name].draw, study) for name in names}
         logging.getLogger("fontTools").setLevel(logging.ERROR)  # it warns of the dates of fonts in every pdf
         written = write_pictures(pictures, temporary, FORMATS)
-        (temporary / REPORT).write_text(report(study, names), encoding="utf-8")
+        (temporary / REPORT).write_text(report(study, names, data), encoding="utf-8")
         (temporary / NUMBERS).write_bytes(numbers(study))
         return [REPORT, NUMBERS, output.SUMMARY, "config.toml", *(path.name for path in written)]
 
@@ -50,15 +55,29 @@ def stem(name: str) -> str:
     return f"figure-{int(name):02d}" if name.isdecimal() else name
 
 
-def report(study: Study, names: Sequence[str]) -> str:
-    """Return Markdown: every picture with its caption."""
-    parts = ["# Figures of the paper, with the limit of infinite width"]
+def report(study: Study, names: Sequence[str], data: str = "") -> str:
+    """Return Markdown: the settings, and every picture with its caption."""
+    parts = ["# Figures of the paper, with the limit of infinite width", header(study.settings, data)]
     for name in names:
         figure = FIGURES[name]
         label = f"Figure {name}" if name.isdecimal() else figure.title
         title = f"## {label}: {figure.title}" if name.isdecimal() else f"## {figure.title}"
         parts.append(f"{title}\n\n![{label}]({stem(name)}.{FORMATS[0]})\n\n{figure.caption(study)}")
     return "\n\n".join(parts) + "\n"
+
+
+def header(settings: Settings, data: str = "") -> str:
+    """Return the settings in one paragraph."""
+    (m, d), training = settings.problem.inputs.shape, settings.training
+    batches = "full batches" if training.batches is None else "minibatches"
+    return (
+        f"Data: {data or 'given as arrays'}; m = {m} samples of d = {d}. L = {settings.network.depth} hidden layers, "
+        f"constants of Appendix A, eta = {training.learning_rate:g}, {training.criterion.name} loss "
+        f"({training.reduction} over samples), {batches}, T = {training.steps} steps. Networks: n = "
+        f"{', '.join(map(str, settings.widths))}, {counted(settings.seeds, 'seed')}, {settings.dtype}. Limits: "
+        f"{counted(settings.replicas, 'replica')} of {settings.particles} particles, where a caption says nothing "
+        f"else. Figures with a title in place of a number: {activation(settings)}."
+    )
 
 
 def numbers(study: Study) -> bytes:

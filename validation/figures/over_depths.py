@@ -12,8 +12,9 @@ from tpsim.plot.style import PAGE, colours, finish, finish_page, line_key, page
 from validation.claim import LEVEL, bounds
 
 from .axes import scale_positive
+from .captions import activation, counted
 from .eigen import smallest
-from .runs import STEPS, limit_run, network_run, summarised, training_of, width_of
+from .runs import joined, limit_run, network_run, notices_of, summarised, training_of, width_of
 from .study import Figure, Progress, Settings, Study
 
 SERIES: dict[str, dict[str, Any]] = {
@@ -41,16 +42,17 @@ def depths_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
     """
     training, width = training_of(settings), width_of(settings)
     every = max(training.steps, 1)
-    depths = []
+    depths, notices = [], []
     for depth in settings.depths:
         network = replace(settings.network, depth=depth)
         runs = {"limit": limit_run(settings, network, training, progress, record_every=every)[0]}
         for name in ("mup", "ip"):
             runs[name] = network_run(settings, network, training, width, name, KEPT, record_every=every)
+        notices += [notices_of(run) for run in runs.values()]
         series = [_end(run).assign_coords(series=name) for name, run in runs.items()]
         depths.append(xr.concat(series, dim="series", join="outer").assign_coords(depth=depth))
     found = xr.concat(depths, dim="depth", join="outer")
-    return found.assign_attrs(title="tpsim: depths", width=width, steps=training.steps)
+    return found.assign_attrs(title="tpsim: depths", width=width, steps=training.steps, notices=joined(notices))
 
 
 def _end(run: xr.Dataset) -> xr.Dataset:
@@ -109,13 +111,16 @@ def depths_caption(study: Study) -> str:
         words.append(f"{text}; IP {ip[0]:.2g}, loss {ip[1]:.2g}")
     limit = smallest_one.sel(series="limit").dropna("replica", how="all")
     resolved = sum(bounds(limit.sel(depth=depth).values).low > 0 for depth in data["depth"].values)
+    depths, circles = data["depth"].values, counted(_count(data, "mup"), "network")
+    lines = counted(_count(data, "limit"), "replica")
     return (
-        f"Smallest eigenvalue of K/n and relative feature change by layer, after at most {STEPS} steps of the settings "
-        f"of the other figures, for depths L = {', '.join(map(str, data['depth'].values))}. Above: muP, lines for the "
-        f"limit, mean over {_count(data, 'limit')} replicas, circles for {_count(data, 'mup')} networks of width "
-        f"{data.attrs['width']}. Below: as many networks of IP. Bars: +-2 standard errors. Smallest eigenvalue over "
-        f"all layers, h and x (standard error), of the limit, and of IP beside it: {'. '.join(words)}. That of the "
-        f"limit is above zero, by a Student bound at {LEVEL:.1%}, at {resolved} of {data.sizes['depth']} depths."
+        f"Smallest eigenvalue of K/n and relative feature change by layer, after {data.attrs['steps']} steps of the "
+        f"settings of the other figures ({activation(study.settings)}), for depths L = {', '.join(map(str, depths))}. "
+        f"Above: muP, lines for the limit, mean over {lines}, circles for {circles} "
+        f"of width {data.attrs['width']}. Below: as many networks of IP. Bars: +-2 standard errors. Smallest "
+        f"eigenvalue over all layers, h and x (standard error), of the limit, and of IP beside it: {'. '.join(words)}. "
+        f"That of the limit is above zero, by a Student bound at {LEVEL:.1%}, at {resolved} of "
+        f"{counted(len(depths), 'depth')}."
     )
 
 

@@ -9,6 +9,7 @@ import xarray as xr
 
 from tpsim.plot.style import GREY, PAGE, SHADE, colours, finish, finish_page, line_key, page, whole_numbers
 
+from .captions import activation, counted
 from .look import COLOURS, MARKERS, NAMES, SYMBOLS
 from .stability import RATIO, SLACK
 from .study import Figure, Study
@@ -91,15 +92,31 @@ def rates_caption(study: Study) -> str:
         words.append(f"{name}, {f'n = {width}' if width else 'limit'}: {_edge(one)}{_islands(one)}")
     return (
         f"Loss after {data.attrs['steps']} steps against the learning rate eta of Appendix A, which scales those "
-        "of all layers (median over runs; crosses: half of them or more diverged). (a) muP networks and the limit, (b) "
+        f"of all layers (median over runs; crosses: half of them or more diverged); "
+        f"{activation(study.settings)}; {_runs(data)}. (a) muP networks and the limit, (b) "
         "all parametrizations at one width beside the muP limit, (c) in the limit, eta times the largest eigenvalue of "
         "the Gauss-Newton matrix (sharpness), for stable rates up to the largest one; past 2 (dotted) a quadratic "
         f"model of the loss diverges; cut off at {HIGHEST:g}. A rate is called stable if more than half of its runs do "
         f"not diverge and end with a loss that is not above its start by more than {SLACK:g} of it; if the bases of "
         f"the limit fill up before the end it is left undecided. Found by doubling and bisection down to a ratio of "
-        f"{RATIO:g}, from the largest stable to the smallest unstable rate: {'; '.join(words)}.{_sharpening(data)}"
-        f"{_answer(data)}"
+        f"{RATIO:g}, from the largest stable to the smallest unstable rate: {'; '.join(words)}."
+        f"{_full(data)}{_sharpening(data)}{_answer(data)}"
     )
+
+
+def _runs(data: xr.Dataset) -> str:
+    limit, own = counted(data.attrs["replicas"], "replica"), counted(data.attrs["networks"], "network")
+    return f"{limit} of {data.attrs['particles']} particles of the limit, {own} of each kind and width"
+
+
+def _full(data: xr.Dataset) -> str:
+    """Say at how many rates the limit is noisy, and where."""
+    limit = data.isel(series=0)
+    rate = limit["rate"].values[limit["full"].values > 0]
+    if not rate.size:
+        return ""
+    tried = counted(int(limit["rate"].notnull().sum()), "rate")
+    return f" Of {tried} tried in the limit {len(rate)} filled a basis to more than half, and are noisy: {_list(rate)}."
 
 
 def _edge(one: xr.Dataset) -> str:
@@ -112,9 +129,9 @@ def _edge(one: xr.Dataset) -> str:
 def _islands(one: xr.Dataset) -> str:
     """Name rates that are undecided, and those on the wrong side of the edge."""
     rate, share = one["rate"].values, one["share"].values
-    low, high = float(one["low"]), float(one["high"])
+    low = float(one["low"])
     odd = rate[((share > 0.5) & (rate > low)) | ((share <= 0.5) & (rate < low))]
-    undecided = rate[np.isnan(share) & (low < rate) & (rate < high)]
+    undecided = rate[np.isnan(share) & np.isfinite(rate)]
     words = [f"undecided: {_list(undecided)}"] * bool(undecided.size) + [f"against it: {_list(odd)}"] * bool(odd.size)
     return f" ({'; '.join(words)})" if words else ""
 

@@ -11,12 +11,16 @@ from tpsim.plot.read import MAX_PANELS, band, layers_of
 from tpsim.plot.style import GREY, PAGE, band_key, colours, curve, finish, finish_page, line_key, page, whole_numbers
 
 from .axes import scale_positive
+from .captions import activation, counted
 from .eigen import smallest
-from .runs import limit_run, training_of
+from .runs import limit_run, notices_of, training_of
 from .study import Figure, Progress, Settings, Study
 
 Array = np.ndarray
 KINDS = {"h": "h^l", "x": "x^l"}
+CHANGES = (  # variable, its name in the caption, and what is said where there is none
+    ("alignment", "alignment", "undefined"), ("same", "same target", "no pair"), ("other", "other target", "no pair")
+)  # fmt: skip
 
 
 def time_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
@@ -31,7 +35,7 @@ def time_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
     run, stopped = limit_run(settings, settings.network, training_of(settings), progress)
     kinds = [_measure(run, kind).assign_coords(kind=kind) for kind in KINDS]
     found = xr.concat(kinds, dim="kind").assign(loss=run["loss"])
-    return found.assign_attrs(title="tpsim: time", finished=int(stopped is None))
+    return found.assign_attrs(title="tpsim: time", finished=int(stopped is None), notices=notices_of(run))
 
 
 def _measure(run: xr.Dataset, kind: str) -> xr.Dataset:
@@ -100,6 +104,10 @@ def _curve(ax: Any, values: xr.DataArray, colour: Any, **line: Any) -> None:
         curve(ax, values["step"].values, band(values.transpose("replica", "step")), colour, **line)
 
 
+def _change(ends: Array, none: str) -> str:
+    return f"{ends[0]:.2f} to {ends[1]:.2f}" if np.isfinite(ends).all() else none
+
+
 def time_caption(study: Study) -> str:
     """Say what is drawn, how small the eigenvalues become and when, and how correlations change."""
     data = study.extras["time"]
@@ -108,18 +116,16 @@ def time_caption(study: Study) -> str:
         mean = data.sel(kind=kind).mean("replica", skipna=False)
         low = mean["eigenvalue"].min("layer")
         when = int(low["step"][int(low.fillna(np.inf).argmin("step"))])
-        top = mean.sel(layer=mean["layer"][-1]).dropna("step", subset=["alignment"])
+        top = mean.sel(layer=mean["layer"][-1]).dropna("step", subset=["eigenvalue"])
         if top.sizes["step"]:
             ends = top.isel(step=[0, -1])
-            changes = ", ".join(
-                f"{label} {float(ends[name][0]):.2f} to {float(ends[name][1]):.2f}"
-                for name, label in (("alignment", "alignment"), ("same", "same target"), ("other", "other target"))
-            )
+            changes = ", ".join(f"{label} {_change(ends[name].values, none)}" for name, label, none in CHANGES)
             words.append(f"{kind}: smallest eigenvalue {float(low.min()):.2g} at t = {when}; layer {int(top.layer)}, "
                          f"from start to end: {changes}")  # fmt: skip
     layers = data.sizes["layer"]
     return (
-        f"Features of the muP limit at every step, mean over {data.sizes['replica']} replicas with bands of +-2 "
+        f"Features of the muP limit at every step ({activation(study.settings)}), mean over "
+        f"{counted(data.sizes['replica'], 'replica')} with bands of +-2 "
         "standard errors. Left: smallest eigenvalue of the Gram matrix. With C_ij the correlation of the "
         "centred features of samples i and j, middle: alignment y'Cy / (|C| |y|^2) with the centred targets y; right: "
         f"mean |C_ij| over pairs of the same and of other targets. {'. '.join(words)}."

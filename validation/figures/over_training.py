@@ -11,8 +11,9 @@ from tpsim.plot.read import Band, band
 from tpsim.plot.style import BLUE, PAGE, VERMILLION, band_key, curve, finish, finish_page, line_key, page, whole_numbers
 
 from .axes import scale_positive
+from .captions import activation, counted
 from .eigen import smallest
-from .runs import limit_run, training_of
+from .runs import joined, limit_run, notices_of, training_of
 from .study import Figure, Progress, Settings, Study
 
 LOSSES = {"squared": BLUE, "logistic": VERMILLION}
@@ -30,13 +31,15 @@ def training_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
     problem = settings.problem
     signs = bool(np.isin(problem.targets, (-1.0, 1.0)).all())
     batch = max(problem.samples // 2, 1)
-    found = []
+    found, notices = [], []
     for loss in LOSSES if signs else ("squared",):
         for name, batches in (("full", None), ("minibatches", {"size": batch, "seed": settings.seed})):
             training = training_of(settings, loss=loss, batches=batches)
             run, _ = limit_run(settings, settings.network, training, progress)
+            notices.append(notices_of(run))
             found.append(_measure(run, signs).assign_coords(variant=f"{loss}, {name}"))
-    return xr.concat(found, dim="variant").assign_attrs(title="tpsim: training", batch=batch)
+    attributes = {"title": "tpsim: training", "batch": batch, "notices": joined(notices)}
+    return xr.concat(found, dim="variant").assign_attrs(attributes)
 
 
 def _measure(run: xr.Dataset, signs: bool) -> xr.Dataset:
@@ -102,11 +105,11 @@ def training_caption(study: Study) -> str:
         words.append(text if stop == int(data["step"][-1]) else f"{text}; stopped after step {stop}")
     kept = "" if any("logistic" in word for word in words) else " The logistic loss needs targets +-1."
     return (
-        "The muP limit with the squared and the logistic loss, with full batches and minibatches of "
-        f"{data.attrs['batch']} in shuffled epochs (the same in all replicas): loss over all samples, smallest "
-        "eigenvalue of the Gram matrices of h and of x over all layers, and largest feature change. Mean over "
-        f"{data.sizes['replica']} replicas with bands of +-2 standard errors. At the end (eigenvalues: over all "
-        f"steps), {'; '.join(words)}.{kept}"
+        f"The muP limit ({activation(study.settings)}) with the squared and the logistic loss, with full "
+        f"batches and minibatches of {data.attrs['batch']} in shuffled epochs (the same in all replicas): loss over "
+        "all samples, smallest eigenvalue of the Gram matrices of h and of x over all layers, and largest feature "
+        f"change. Mean over {counted(data.sizes['replica'], 'replica')} with bands of +-2 standard errors. At the end "
+        f"(eigenvalues: over all steps), {'; '.join(words)}.{kept}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +61,7 @@ def limit_run(
     }  # fmt: skip
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Notice)  # of the data and of full spaces: the study's own runs give them
+            warnings.simplefilter("ignore", Notice)  # kept by the run, see `notices_of`
             return tpsim.simulate(problem, network, training, **arguments | given | options), None
     except RunStopped as stopped:
         if stopped.run is None:
@@ -85,6 +85,16 @@ def network_run(
             problem, network, training, width, parametrization, seeds_of(settings), seed=settings.seed,
             dtype=settings.dtype, quantities=quantities, progress=False, **options,
         )  # fmt: skip
+
+
+def notices_of(run: xr.Dataset) -> str:
+    """The notices of a run, one on each line; they are not given while these figures' data are computed."""
+    return str(run.attrs.get("notices", ""))
+
+
+def joined(notices: Iterable[str]) -> str:
+    """The notices of several runs, each once."""
+    return "\n".join(dict.fromkeys(line for own in notices for line in own.splitlines()))
 
 
 def summarised(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tpsim.plot.read import layer_of
 from tpsim.plot.style import GREY, LEGEND, PAGE, SHADE, finish, finish_page, line_key, page
+from validation.claim import LEVEL
 
 from .captions import judged
 from .eigen import End, Spectra, spectra_of
@@ -62,13 +63,17 @@ def spectrum_caption(study: Study, layer: int, kind: str) -> str:
         f"divided by n, from the largest (0%) to the smallest (100%), after {spectra.steps} steps (a) and beside those "
         f"at initialization (b). Markers: networks of width {spectra.width}, mean over {_seeds(spectra)} seeds with "
         f"bars from the 16% to the 84% quantile. Lines: the limit of infinite width, mean over {replicas} replicas "
-        "with a band of +-2 standard errors. The paper does not say whether it divides by n; without, values are "
+        "with a band of +-2 standard errors. Markers of one percentile are moved apart sideways. "
+        "The paper does not say whether it divides by n; without, values are "
         f"{spectra.width} times as large.",
         f"Left out, because they diverged: {', '.join(diverged)}." if diverged else "",
         *_zeros(spectra),
         _same(spectra),
     ]
-    return " ".join(part for part in parts if part) + (judged(claims, study) if claims else "")
+    if not claims:
+        return " ".join(part for part in parts if part)
+    parts.append(f"Ratios are geometric means over seeds, decided by one-sided Student bounds at {LEVEL:.1%}.")
+    return " ".join(part for part in parts if part) + judged(claims, study)
 
 
 def _draw(ax: Any, spectra: Spectra, name: str, ends: tuple[End, ...]) -> None:

@@ -3,12 +3,14 @@
 Words become numbers as follows. "Higher": by a factor of `HIGHER` or more at every percentile named; "significantly" or
 "substantially" higher: `MUCH`; "orders of magnitude": `ORDERS`; "collapse": below `COLLAPSED` of the eigenvalue of muP
 at the same percentile. A factor is decided where the one-sided Student bound on its mean over seeds, at `LEVEL`, is on
-one side of the threshold: each sentence compares tens of eigenvalues.
+one side of the threshold: each sentence compares tens of eigenvalues. "At higher percentiles" and "beyond the 20th" say
+where as well: a collapse of all eigenvalues, the largest too, is none of these. Where no eigenvalue lies in the
+percentiles named, nothing is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +55,7 @@ def ratio(one: Array, two: Array) -> Ratio | None:
     count = min(len(one), len(two))
     one, two = one[:count], two[:count]
     fine = ((one > 0) & (two > 0)).all(axis=1)
-    if not fine.any():
+    if not fine.any() or not one.shape[1]:
         return None
     logs = np.log(one[fine] / two[fine])
     reach = np.full(logs.shape[1], np.inf)
@@ -67,13 +69,30 @@ def every(decisions: Sequence[Decision]) -> Decision:
     return False if False in decisions else None if None in decisions else True
 
 
-def higher(
-    quoted: str, layer: int, kind: str, ones: Sequence[str], others: Sequence[str], factor: float, beyond: float = 0.0
+def _statement(
+    quoted: str, layer: int, kind: str, beyond: float, measure: Callable[[Spectra], tuple[str, Decision]]
 ) -> Statement:
-    """After training the eigenvalues of each of `ones` are `factor` times those of each of `others`, or more."""
+    """A sentence on the spectra of one layer, from a percentile on: not decided where no eigenvalue is there."""
 
-    def measure(study: Study) -> tuple[str, Decision]:
+    def of_study(study: Study) -> tuple[str, Decision]:
         spectra = spectra_of(study, ACTIVATION, layer, kind)
+        if (spectra.percentiles >= beyond).any():
+            return measure(spectra)
+        return f"No eigenvalue{_where(beyond)}: there are {spectra.samples} in all.", None
+
+    return Statement(quoted, of_study)
+
+
+def higher(
+    quoted: str, layer: int, kind: str, ones: Sequence[str], others: Sequence[str], factor: float, beyond: float = 0.0,
+    throughout: bool = False,
+) -> Statement:  # fmt: skip
+    """After training the eigenvalues of each of `ones` are `factor` times those of each of `others`, or more.
+
+    `throughout`: the sentence is of all steps, of which networks record the last one only. That can refute it.
+    """
+
+    def measure(spectra: Spectra) -> tuple[str, Decision]:
         decisions, words = [], []
         for one in ones:
             for other in others:
@@ -81,29 +100,44 @@ def higher(
                 decisions.append(None if found is None else found.above(factor))
                 limit = _ratio(spectra, spectra.limits, (one, "last"), (other, "last"), beyond)
                 words.append(f"{NAMES[one]}/{NAMES[other]} {_said(found)} (limit: {_said(limit)})")
-        return f"Ratios{_where(beyond)}: {', '.join(words)}; asked for: {factor:g} or more.", every(decisions)
+        text = f"Ratios{_where(beyond)}: {', '.join(words)}; asked for: {factor:g} or more."
+        if throughout:
+            decisions.append(None)
+            text = f"At the end of training, the only step known after its start: {text[0].lower()}{text[1:]}"
+        return text, every(decisions)
 
-    return Statement(quoted, measure)
+    return _statement(quoted, layer, kind, beyond, measure)
 
 
 def collapse(quoted: str, layer: int, kind: str, beyond: float) -> Statement:
-    """After training the eigenvalues of IP are below `COLLAPSED` times those of muP past a percentile."""
+    """After training the eigenvalues of IP are below `COLLAPSED` times those of muP past a percentile only.
 
-    def measure(study: Study) -> tuple[str, Decision]:
-        spectra = spectra_of(study, ACTIVATION, layer, kind)
+    Refuted where the largest eigenvalue has collapsed as well; not decided where all that was so before training.
+    """
+
+    def measure(spectra: Spectra) -> tuple[str, Decision]:
         last, first = (_ratio(spectra, spectra.finite, ("ip", end), ("mup", end), beyond) for end in ("last", "first"))
-        decision = None if last is None else Ratio(1 / last.mean, last.reach).above(1 / COLLAPSED)
-        words = f"Ratios IP/muP{_where(beyond)}: {_said(last)}; asked for: below {COLLAPSED:g}. Before training: "
-        return f"{words}{_said(first)}.", decision
+        top = ratio(*(spectra.finite[name, "last"][:, :1] for name in ("ip", "mup")))
+        size, before, all_of_it = _collapsed(last), _collapsed(first), _collapsed(top)
+        words = f"Ratios IP/muP{_where(beyond)}: {_said(last)}; asked for: below {COLLAPSED:g}. At 0%: {_said(top)}. "
+        words += f"Before training: {_said(first)}."
+        if size is not True or not (all_of_it or before):
+            return words, None if size is True and None in (all_of_it, before) else size
+        odd = ["IP is as small at 0%"] * bool(all_of_it) + ["it was before training"] * bool(before)
+        agrees = f"agrees in size, not in {'where' if all_of_it else 'when'}: {', and '.join(odd)}."
+        return f"{agrees[0].upper()}{agrees[1:]} {words}", False if all_of_it else None
 
-    return Statement(quoted, measure)
+    return _statement(quoted, layer, kind, beyond, measure)
+
+
+def _collapsed(found: Ratio | None) -> Decision:
+    return None if found is None else Ratio(1 / found.mean, found.reach).above(1 / COLLAPSED)
 
 
 def plummet(quoted: str, layer: int, kind: str, beyond: float, value: float) -> Statement:
     """After training the eigenvalues of IP past a percentile are of the order of `value` or smaller, whatever K is."""
 
-    def measure(study: Study) -> tuple[str, Decision]:
-        spectra = spectra_of(study, ACTIVATION, layer, kind)
+    def measure(spectra: Spectra) -> tuple[str, Decision]:
         use = spectra.percentiles >= beyond
         if not len(spectra.finite["ip", "last"]):
             return "All networks of IP diverged.", None
@@ -113,20 +147,19 @@ def plummet(quoted: str, layer: int, kind: str, beyond: float, value: float) -> 
         words += f"{found.min() * spectra.width:.2g} to {found.max() * spectra.width:.2g} without"
         return f"{words}; asked for: below {10 * value:g}.", small[0] if small[0] == small[1] else None
 
-    return Statement(quoted, measure)
+    return _statement(quoted, layer, kind, beyond, measure)
 
 
 def kept(quoted: str, layer: int, kind: str, beyond: float) -> Statement:
     """Past a percentile training leaves muP at least half of each eigenvalue."""
 
-    def measure(study: Study) -> tuple[str, Decision]:
-        spectra = spectra_of(study, ACTIVATION, layer, kind)
+    def measure(spectra: Spectra) -> tuple[str, Decision]:
         found = _ratio(spectra, spectra.finite, ("mup", "last"), ("mup", "first"), beyond)
         limit = _ratio(spectra, spectra.limits, ("mup", "last"), ("mup", "first"), beyond)
         words = f"Ratios of muP after and before training{_where(beyond)}: {_said(found)} (limit: {_said(limit)})"
         return f"{words}; asked for: 0.5 or more.", None if found is None else found.above(0.5)
 
-    return Statement(quoted, measure)
+    return _statement(quoted, layer, kind, beyond, measure)
 
 
 def widest(quoted: str, layer: int, kind: str) -> Statement:
@@ -148,9 +181,7 @@ def widest(quoted: str, layer: int, kind: str) -> Statement:
     return Statement(quoted, measure)
 
 
-def _ratio(
-    spectra: Spectra, values: dict[Key, Array], one: Key, other: Key, beyond: float = 0.0
-) -> Ratio | None:  # fmt: skip
+def _ratio(spectra: Spectra, values: dict[Key, Array], one: Key, other: Key, beyond: float = 0.0) -> Ratio | None:
     use = spectra.percentiles >= beyond
     return ratio(values[one][:, use], values[other][:, use])
 
@@ -184,7 +215,7 @@ STATEMENTS: dict[tuple[int, str], tuple[Statement, ...]] = {
     (1, "h"): (
         higher(
             "muP maintains strong feature independence throughout training compared to other parameterizations",
-            1, "h", ("mup",), REST, HIGHER, 100,
+            1, "h", ("mup",), REST, HIGHER, 100, throughout=True,
         ),
     ),
     (2, "h"): (

@@ -13,7 +13,7 @@ import xarray as xr
 
 from tpsim.errors import RankError
 
-from .runs import WIDTH, limit_run, network_run, training_of, width_of
+from .runs import WIDTH, joined, limit_run, network_run, notices_of, seeds_of, training_of, width_of
 from .study import PARAMETRIZATIONS, Progress, Settings
 
 Array = np.ndarray
@@ -22,6 +22,7 @@ RATIO = 1.05  # resolution: smallest unstable over largest stable rate
 DOUBLINGS = 12  # at most, either way from the rate that the user chose
 BELOW = (1 / 8, 1 / 4, 1 / 2)  # of that rate: tried for the picture
 PARTICLES, REPLICAS = 1024, 2  # of a run of the limit
+FULL = "more arrays than half of its"  # words of the notice of a basis that is half full
 SLACK = 1e-3  # relative: a loss this little above its start has not grown (IP networks that stand still)
 
 
@@ -70,10 +71,11 @@ def _edge(below: Callable[[float], bool], start: float, ratio: float) -> Bracket
 
 
 class Trial(NamedTuple):
-    """Losses (replica, step) at one rate, NaN from divergence on, and whether they say what becomes of the run."""
+    """Losses (replica, step) at one rate, NaN from divergence on, whether they say what becomes of the run; notices."""
 
     losses: Array
     decided: bool = True
+    notices: str = ""
 
     @property
     def share(self) -> float:
@@ -110,8 +112,10 @@ class Series:
             {"rate": ("trial", np.array(rates)), "loss": (("trial", "replica"), ends),
              "share": ("trial", np.array([trial.share for trial in trials])),
              "alive": ("trial", np.array([trial.alive for trial in trials])),
+             "full": ("trial", np.array([float(FULL in trial.notices) for trial in trials])),
              "low": found.low, "high": found.high},
             {"trial": np.arange(len(rates)), "replica": np.arange(ends.shape[1])},
+            {"notices": joined(trial.notices for trial in trials)},
         )  # fmt: skip
 
 
@@ -121,9 +125,10 @@ def rates_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
     Returns
     -------
     Dataset over (series, trial, replica): `rate`, `loss` at the end (NaN: diverged), the shares of runs that are stable
-    (`share`) and that did not diverge (`alive`), NaN where the bases of the limit filled up before; the bracket `low`,
-    `high` and the `name` and `width` (0: the limit) of each series; `sharpness` (limit_trial, step) in the limit at
-    each `limit_rate`, whose product with it is 2 at the edge of stability of a quadratic loss.
+    (`share`) and that did not diverge (`alive`), NaN where the bases of the limit filled up before; `full`, 1 where
+    they came to more than half of what they hold; the bracket `low`, `high` and the `name` and `width` (0: the limit)
+    of each series; `sharpness` (limit_trial, step) in the limit at each `limit_rate`, whose product with it is 2 at the
+    edge of stability of a quadratic loss.
     """
     training: Any = training_of(settings)
     eta, sharp = float(training.learning_rate), dict[float, Array]()
@@ -143,8 +148,15 @@ def rates_data(settings: Settings, progress: Progress = None) -> xr.Dataset:
         .assign(sharpness=(("limit_trial", "step"), np.stack([sharp[rate] for rate in rates])))
         .assign(limit_rate=("limit_trial", np.array(rates)))
         .assign_coords(step=np.arange(training.steps + 1))
-        .assign_attrs(title="tpsim: learning_rate", eta=eta, steps=training.steps)
-    )
+        .assign_attrs(
+            title="tpsim: learning_rate", eta=eta, steps=training.steps, notices=joined(map(notices_of, found)),
+            particles=_particles(settings), replicas=REPLICAS, networks=seeds_of(settings),
+        )
+    )  # fmt: skip
+
+
+def _particles(settings: Settings) -> int:
+    return min(settings.particles, PARTICLES)
 
 
 def _series(settings: Settings) -> list[tuple[str, int]]:
@@ -157,10 +169,10 @@ def _series(settings: Settings) -> list[tuple[str, int]]:
 def _try_limit(settings: Settings, progress: Progress, sharp: dict[float, Array], rate: float) -> Trial:
     """Run the limit, and leave its sharpness in `sharp`."""
     own = training_of(settings, learning_rate=rate)
-    size = {"particles": min(settings.particles, PARTICLES), "replicas": REPLICAS}
+    size = {"particles": _particles(settings), "replicas": REPLICAS}
     run, stopped = limit_run(settings, settings.network, own, progress, **size)
     sharp[rate] = sharpness(settings, run).mean(axis=0)
-    return Trial(run["loss"].transpose("replica", "step").values, not isinstance(stopped, RankError))
+    return Trial(run["loss"].transpose("replica", "step").values, not isinstance(stopped, RankError), notices_of(run))
 
 
 def _try_networks(settings: Settings, name: str, width: int, rate: float) -> Trial:
