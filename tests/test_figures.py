@@ -16,6 +16,7 @@ import xarray as xr
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+import tpsim
 from tpsim import Network, Problem, Training, cli, config
 from tpsim.plot import style
 from validation.figures import command, compute, files, measure
@@ -31,8 +32,9 @@ WIDTHS = tuple(2**k for k in range(3, 11))
 SAMPLES, SEEDS, REPLICAS, LAYERS = 5, 8, 4, 3
 # What the paper says: muP moves and keeps its features, IP loses them, NTP and SP do not move.
 CHANGE = {"mup": 0.0, "ip": 0.5, "ntp": -0.5, "sp": -0.5}
-DIVERSITY = {"mup": 0.0, "ip": -1.0, "ntp": 0.0, "sp": 0.0}
-JOINT = {"mup": 0.0, "ip": -0.5, "ntp": -1.0, "sp": -1.0}  # besides that of the diversity
+# Both for eigenvalues of K/n and for those of K, whose powers are larger by 1.
+DIVERSITY = {"mup": 0.0, "ip": -1.4, "ntp": 0.0, "sp": 0.0}
+JOINT = {"mup": 0.0, "ip": -0.5, "ntp": -1.4, "sp": -1.4}  # besides that of the diversity
 
 
 def gram(smallest, draws):
@@ -67,7 +69,7 @@ def dataset(found, lead, coordinates, layers):
 
 def made(
     change=CHANGE, diversity=DIVERSITY, joint=JOINT, activations=("silu", "tanh", "relu"), seeds=SEEDS, noise=0.02,
-    layers=LAYERS, widths=WIDTHS, replicas=REPLICAS, loss=0.01,
+    layers=LAYERS, widths=WIDTHS, replicas=REPLICAS, loss=0.01, steps=100, tolerance=0.05,
 ):  # fmt: skip
     """A study whose metrics are powers of n times noise, and limits 0 where the power is negative."""
     draws = np.random.default_rng(5)
@@ -96,13 +98,13 @@ def made(
         if change[name] > 0:  # IP: features are zero
             one = one.assign({key: 0.0 * one[key] for key in one.data_vars if key.startswith("kernel")})
         one["loss"] = (("replica", "step"), np.full((replicas, 2), 1.0 if name == "ip" else 0.01))
-        one.attrs["config"] = json.dumps({"simulation": {"tolerance": 0.05}})
+        one.attrs["config"] = json.dumps({"simulation": {"tolerance": tolerance}})
         limits |= {(phi, name): one for phi in activations}
     whole = xr.concat(runs, "parametrization").assign_coords(parametrization=list(PARAMETRIZATIONS))
     networks = xr.concat([whole] * len(activations), "activation").assign_coords(activation=list(activations))
     problem = Problem(np.eye(SAMPLES), np.ones(SAMPLES))
     settings = Settings(
-        problem, Network(layers), Training(100, 0.1, reduction="mean"), tuple(widths), seeds, replicas=replicas
+        problem, Network(layers), Training(steps, 0.1, reduction="mean"), tuple(widths), seeds, replicas=replicas
     )
     return Study(settings, networks, limits)
 
@@ -226,7 +228,16 @@ def test_undefined_relative_change_is_replaced_and_said():
     (line,) = marked(drawn("1", study).axes[0], "limit ip")
     np.testing.assert_allclose(line.get_ydata(), expected, **EXACT)
     text = FIGURES["1"].caption(study)
-    assert "In the limit of IP initial features are zero" in text and f"{expected:.3g}" in text
+    said = "IP: Z^{h_0} = 0, so the relative change has no limit in terms of Z; the line is the rms of Z^{h_T}, "
+    assert f"{said}{expected:.3g}; that of networks grows with n." in text
+
+
+def test_change_of_ip_is_not_listed_among_the_limits_of_the_change(paper):
+    """The arrow is of another quantity: networks can tend to another number."""
+    text = FIGURES["1"].caption(paper)
+    assert "IP: Z^{h_0} = 0" in text and "the arrow is the rms of Z^{h_T}, 0; that of networks can tend" in text
+    assert "NTP 0, SP 0" in text and "IP 0" not in text.split("Limit of the feature change: ")[1].split("IP:")[0]
+    assert "turn towards" not in text
 
 
 def test_networks_narrower_than_the_gram_matrix_are_marked_as_zero():
@@ -273,6 +284,7 @@ def verdicts(name, study):
 STABLE = "only muP maintain stable feature representations"
 BOTH = "only muP achieves both feature learning capability and feature richness"
 HIGHER = "The muP parametrization maintains higher eigenvalues as width increases"
+TRAINED = "sufficient for all widths to achieve [...] training loss smaller than 0.05"
 OTHERS = "other parametrizations (NTP, IP, SP) show substantial decay in eigenvalues with increasing width"
 
 
@@ -288,19 +300,122 @@ def test_captions_agree_with_data_that_the_paper_describes(paper):
 def test_captions_disagree_with_data_that_contradict_the_paper():
     lazy = made(change=CHANGE | {"ntp": 0.0})
     assert verdicts("1", lazy)[STABLE] == "does not agree" == verdicts("1", lazy)[BOTH]
-    decaying = made(diversity=DIVERSITY | {"mup": -0.5})
+    decaying = made(diversity=DIVERSITY | {"mup": -1.4})
     assert verdicts("1", decaying)[BOTH] == "does not agree"
     assert verdicts("3", decaying)["leading to a gradual decrease in feature diversity as width goes up"] == "agrees"
-    joint = made(joint=JOINT | {"mup": -1.0, "sp": 0.0})
+    joint = made(joint=JOINT | {"mup": -1.4, "sp": 0.0})
     assert verdicts("2", joint)[HIGHER] == "does not agree" == verdicts("2", joint)[OTHERS]
-    untrained = verdicts("1", made(loss=0.5))
-    assert "does not agree" in untrained.values() and untrained[STABLE] == "agrees"
+    untrained = verdicts("1", made(loss=0.5, steps=1000))
+    assert untrained[TRAINED] == "does not agree" and untrained[STABLE] == "agrees"
 
 
 def test_captions_do_not_decide_what_data_do_not():
     """Two seeds have no interval worth the name, and powers with noise of 300% none that is short enough."""
     assert set(verdicts("2", made(seeds=2)).values()) == {"not decided by these data"}
     assert verdicts("1", made(noise=3.0))[STABLE] == "not decided by these data"
+
+
+def test_limits_that_the_tolerance_does_not_resolve_are_not_drawn():
+    """One step drops up to tolerance^2 of the mean diagonal: 1/100 of (4 + .01) / 5 against a limit of 3e-3."""
+    study = made(tolerance=0.1)
+    assert marked(drawn("2", made(tolerance=0.05)).axes[0], "limit mup")
+    (ax,) = drawn("2", study).axes
+    assert not marked(ax, "limit mup") and not marked(ax, "limit 0 mup")
+    assert marked(ax, "limit 0 ntp") and marked(ax, "limit 0 ip")
+    text = FIGURES["2"].caption(study)
+    assert "limit of the joint diversity of muP: below 0.008, what its tolerance resolves" in text
+    assert "The limit of the joint diversity of muP is not resolved." in text and "diversity: muP" not in text
+    found = verdicts("2", study)
+    assert found[HIGHER] == "not decided by these data" and found[OTHERS] == "agrees"
+    assert marked(drawn("14", study).axes[2], "limit mup")  # layer 1 drops nothing
+
+
+def test_no_width_that_is_wide_enough_decides_nothing():
+    """As with --max-width 32 and 10 samples: powers are fitted to n >= 4 m = 20 and 8 m = 40, here to no width."""
+    study = made(widths=(8, 16))
+    for name in ("1", "2", "3", "15"):
+        found = verdicts(name, study)
+        found.pop(TRAINED, None)  # speaks of all widths
+        assert set(found.values()) == {"not decided by these data"}, found
+    assert "No width is wide enough for a power of the joint diversity." in FIGURES["2"].caption(study)
+
+
+def test_training_loss_is_judged_after_as_many_steps_as_the_paper_trains():
+    assert verdicts("1", made(loss=0.01, steps=100))[TRAINED] == "agrees"
+    assert verdicts("1", made(loss=0.5, steps=100))[TRAINED] == "not decided by these data"
+    assert verdicts("1", made(loss=0.01, steps=2000))[TRAINED] == "not decided by these data"
+    assert "after 100 steps (the paper: 1000 steps)" in FIGURES["1"].caption(made(steps=100))
+
+
+def test_widths_that_have_left_the_start_and_others_have_no_common_power():
+    """IP's loss falls to 1% of the initial below n = 256 and stays beyond it; fits begin at n = 64."""
+    study = made()
+    study.networks["loss"].loc[dict(parametrization="ip", step=0)] = 1.0
+    assert verdicts("1", study) == verdicts("1", made())  # all have left
+    study.networks["loss"].loc[dict(parametrization="ip", width=[256, 512, 1024], step=100)] = 0.95
+    found, text = verdicts("1", study), FIGURES["1"].caption(study)
+    assert found[STABLE] == found["IP achieves feature learning but suffers from feature collapse"]
+    assert found[STABLE] == "not decided by these data"
+    assert "Of IP's feature change nothing is decided" in text and "below 0.9 of the initial one" in text
+    assert found["SP keeps features close to initialization"] == "agrees"
+    study.networks["loss"].loc[dict(parametrization="ip", step=100)] = 0.95
+    study.networks["loss"].loc[dict(parametrization="ip", width=32, step=100)] = 0.01
+    assert verdicts("1", study)[STABLE] == "agrees"  # no width of the fit has left
+
+
+def test_powers_that_depend_on_the_division_by_n_decide_nothing():
+    """Powers -1 of K/n are powers 0 of K: one decays, the other does not."""
+    study = made(diversity=DIVERSITY | {"ip": -1.0}, joint=JOINT | {"ntp": -1.0})
+    found, text = verdicts("1", study), FIGURES["1"].caption(study)
+    assert found["IP achieves feature learning but suffers from feature collapse"] == "not decided by these data"
+    assert "(after dividing by n; K itself: power 0.0" in text or "(after dividing by n; K itself: power -0.0" in text
+    assert verdicts("2", study)[OTHERS] == "not decided by these data"
+    assert "after dividing by n" not in FIGURES["1"].caption(made())
+    gradual = made(diversity=DIVERSITY | {"mup": -0.5})
+    assert verdicts("3", gradual)["leading to a gradual decrease in feature diversity as width goes up"] != "agrees"
+
+
+def test_sentences_judged_in_other_figures_say_of_which_they_were_said(paper):
+    for name, own, foreign in (("1", 1, ()), ("2", 2, ()), ("3", 3, (1, 2)), ("4", 4, (1, 2)), ("15", 0, (1, 2))):
+        text = FIGURES[name].caption(paper)
+        marks = {int(part.split(";")[0]) for part in text.split("Said of Figure ")[1:]}
+        assert marks == set(foreign) and own not in marks
+    assert "Said of Figure 1; here: " in FIGURES["1"].caption(made(layers=1))
+
+
+@pytest.mark.filterwarnings("ignore:undefined ratios")  # IP: h^2_0 = 0
+def test_drawn_limits_are_those_of_their_parametrization(tmp_path):
+    """Blue muP, vermillion IP, green NTP, orange SP. Oracle: runs of `simulate` in the constants of Appendix A."""
+    points = np.random.default_rng(0).normal(size=(3, 4)) / 2
+    problem, network, training = Problem(points, [1.0, -1.0, 1.0]), Network(2), Training(5, 0.1, reduction="mean")
+    settings = Settings(problem, network, training, (8, 16), 2, ("silu",), particles=256, replicas=2)
+    study = compute.make_study(settings, ["14"], tmp_path)
+    figure = drawn("14", study)
+    colours = {"mup": style.BLUE, "ip": style.VERMILLION, "ntp": style.GREEN, "sp": style.ORANGE}
+    rate, heights = {"mup": 0.1, "ip": 0.1, "ntp": 0.1, "sp": (0.4, 0.1, 0.1)}, {}
+    for name, colour in colours.items():
+        run = tpsim.simulate(
+            problem, replace(network, init_scale=2**0.5), replace(training, learning_rate=rate[name]), 256, 2,
+            limit=name,
+        )  # fmt: skip
+        last = run.sel(layer=1, step=5)
+        wanted = [last["feature_change_h"].mean(), np.mean([smallest(K) for K in last["kernel_h"].values])]
+        for ax, value in zip(figure.axes[:2], map(float, wanted), strict=True):
+            limits = [
+                line for line in ax.lines if str(line.get_gid()).startswith("limit") and len(line.get_xdata()) == 2
+            ]
+            lines = [line.get_ydata()[0] for line in limits if line.get_color() == colour]
+            assert lines == ([] if value == 0 else [pytest.approx(value, rel=1e-9)]), name
+        heights[name] = float(wanted[1])
+    assert abs(heights["mup"] / heights["ip"] - 1) > 1e-3 < abs(heights["mup"] / heights["ntp"] - 1)
+
+
+@pytest.mark.parametrize("name", ["1", "2", "3", "15"])
+def test_labels_are_no_longer_than_their_axes(name, paper):
+    figure = drawn(name, paper)
+    figure.canvas.draw()
+    for ax in figure.axes:
+        assert ax.yaxis.label.get_window_extent().height <= ax.get_window_extent().height
 
 
 def test_captions_say_where_networks_of_ip_have_not_come_to_their_limit(paper):
@@ -313,7 +428,9 @@ def test_captions_say_where_networks_of_ip_have_not_come_to_their_limit(paper):
 def test_captions_name_limits_and_thresholds(paper):
     text = FIGURES["1"].caption(paper)
     change = paper.limits["silu", "mup"]["feature_change_h"].sel(layer=2, step=100).values
-    assert f"Limit of the feature change: muP {change.mean():.3g} +- {2 * change.std(ddof=1) / 2:.1g}, IP" in text
+    assert f"Limit of the feature change: muP {change.mean():.3g} +- {2 * change.std(ddof=1) / 2:.1g}, NTP" in text
+    assert "the paper plots means, here medians" in text and "here medians" in FIGURES["2"].caption(paper)
+    assert "here medians" not in FIGURES["15"].caption(paper)
     assert "n >= 64" in text and "-0.25" in text and "8 networks" in text
     assert "tolerance of 0.05" in FIGURES["4"].caption(paper) and "tolerance" not in text
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from scipy.special import stdtrit
 
-from tpsim.plot.read import finite
+from tpsim.plot.read import finite, setting
 
 from .eigen import eigenvalues
 from .study import PARAMETRIZATIONS, Study
@@ -22,6 +22,7 @@ STABLE = 0.25  # a power of n between -this and this; feature changes of lazy ne
 OCTAVES = 4  # of the widths that a power is fitted to, the widest ones
 SPARE = 4  # the least of them, in vectors of the Gram matrix: it is singular below one of these
 LEAST = 3  # widths, and seeds, of a fit
+LEFT = 0.9  # of its initial loss: networks whose median final loss is below have left their start
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Curve:
     vectors : of the Gram matrix, which is singular at widths below; 1 where there is none.
     undefined : whether `limit` is the root mean square of Z^{h_T}: relative to Z_0 = 0 there is no change.
     diverged : networks, of all widths.
+    resolution : a limit that is not zero but below this is lost in what the tolerance drops.
+    mixed : of the change of IP: whether some of the fitted widths have left their start, by `LEFT`, others not.
     """
 
     widths: Array
@@ -44,6 +47,23 @@ class Curve:
     vectors: int
     undefined: bool
     diverged: int
+    resolution: float = 0.0
+    mixed: bool = False
+
+    @property
+    def divided(self) -> bool:
+        """Whether values are eigenvalues of K/n, so that those of K have a power that is larger by 1."""
+        return self.vectors > 1
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the limit is zero, or large enough for the tolerance of its run."""
+        return not 0 < self.limit.mean() < self.resolution
+
+    @property
+    def zero(self) -> bool:
+        """Whether a power would be fitted to nothing but zeros."""
+        return bool(self.fitted.any() and (self.values[self.fitted] == 0).all())
 
     def spread(self) -> Array:
         """Median and the 16% and 84% quantiles over networks, (3, W); NaN where all diverged."""
@@ -102,6 +122,11 @@ class Trend(NamedTuple):
         grows = _below(STABLE - self.power, self.reach)
         return False if self.decays or grows else True if self.decays is False and grows is False else None
 
+    @property
+    def undivided(self) -> Trend:
+        """That of eigenvalues of K, where this is that of K/n."""
+        return self._replace(power=self.power + 1)
+
 
 def _below(distance: float, reach: float) -> bool | None:
     return True if distance < -reach else False if distance > reach else None
@@ -123,8 +148,23 @@ def curves(study: Study, activation: str, metric: str, kind: str, layer: int) ->
             there = _size(limit, kind)
         diverged = int((own["diverged_at"] >= 0).sum())
         vectors = {"change": 1, "diversity": m, "joint": 2 * m}[metric]
-        found[name] = Curve(widths, values, there, vectors, undefined, diverged)
+        least = 0.0 if metric == "change" or layer == 1 else _resolution(limit, metric, kind)
+        curve = Curve(widths, values, there, vectors, undefined, diverged, least)
+        found[name] = replace(curve, mixed=(metric, name) == ("change", "ip") and _mixed(own, curve.fitted))
     return found
+
+
+def _mixed(networks: xr.Dataset, fitted: Array) -> bool:
+    """Whether the median loss of some of the fitted widths, and not of all, has fallen below `LEFT` of the initial."""
+    first, last = finite(networks["loss"].isel(step=[0, -1])).median("replica").transpose("step", "width").values
+    return bool((last < LEFT * first)[fitted].any() and (last >= LEFT * first)[fitted].any())
+
+
+def _resolution(limit: xr.Dataset, metric: str, kind: str) -> float:
+    """What one step may drop of an eigenvalue, tolerance^2 times the mean diagonal; layer 1 drops nothing."""
+    gram = _gram(limit, metric, kind).transpose("replica", "sample", "sample2").values
+    tolerance = float(setting(limit, "simulation", "tolerance", 0.0))
+    return tolerance**2 * float(np.diagonal(gram, axis1=1, axis2=2).mean())
 
 
 def loss(study: Study, activation: str) -> dict[str, Array]:
@@ -138,15 +178,20 @@ def _metric(run: xr.Dataset, metric: str, kind: str) -> xr.DataArray:
     """A metric (..., replica) at the last step of a run at one layer."""
     if metric == "change":
         return finite(run[f"feature_change_{kind}"].isel(step=-1))
+    values = eigenvalues(finite(_gram(run, metric, kind)))
+    smallest = values.isel(index=-1)
+    return smallest.where(~(smallest <= ROUNDING * values.isel(index=0)), 0.0)
+
+
+def _gram(run: xr.Dataset, metric: str, kind: str) -> xr.DataArray:
+    """The Gram matrix over n whose smallest eigenvalue is the diversity or the joint diversity."""
     kernel = run[f"kernel_{kind}"]
     gram = kernel.isel(step=-1, drop=True)
     if metric == "joint":
         mixed = run[f"kernel_{kind}0"]
         dim = "joint_step" if "joint_step" in mixed.dims else "step"
-        gram = joint(kernel.isel(step=0, drop=True), mixed.isel({dim: -1}, drop=True), gram)
-    values = eigenvalues(finite(gram))
-    smallest = values.isel(index=-1)
-    return smallest.where(~(smallest <= ROUNDING * values.isel(index=0)), 0.0)
+        return joint(kernel.isel(step=0, drop=True), mixed.isel({dim: -1}, drop=True), gram)
+    return gram
 
 
 def joint(first: xr.DataArray, mixed: xr.DataArray, last: xr.DataArray) -> xr.DataArray:

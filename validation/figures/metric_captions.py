@@ -11,7 +11,8 @@ from tpsim.plot.read import setting
 from .captions import Statement, judged
 from .look import NAMES
 from .measure import ROUNDING, STABLE, Curve, loss
-from .metric_claims import WORDS, Seen, limit_words, statements
+from .metric_claims import statements, tried
+from .metric_verdicts import WORDS, Seen, limit_words
 from .study import Study
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def caption(study: Study, *, shown: Metrics) -> str:
     """Say what is drawn and how, what the limits are, and which sentences of the paper the numbers bear out."""
     seen = Seen(study, shown)
     quoted = [
-        Statement(words, lambda _, measure=measure: measure(seen))  # type: ignore[misc]
-        for words, measure in statements(shown)
+        Statement(sentence.words, lambda _, sentence=sentence: tried(seen, sentence))  # type: ignore[misc]
+        for sentence in statements(shown)
     ]
     return f"{described(seen)}{judged(quoted, study)}"
 
@@ -37,8 +38,8 @@ def described(seen: Seen) -> str:
     parts = [
         f"{_listed([WORDS[metric] for metric in shown.metrics]).capitalize()} of the {field} {shown.kind} of layer "
         f"{seen.layer} of {settings.network.depth} ({shown.activation}) after {settings.training.steps} steps, against "
-        f"the width n. Points: median of {settings.seeds} networks, bars from the 16% to the 84% quantile; points of "
-        "one width are moved apart sideways. Lines: the limit of infinite width, mean over "
+        f"the width n. Points: median of {settings.seeds} networks, bars from the 16% to the 84% quantile"
+        f"{_means(shown)}; points of one width are moved apart sideways. Lines: the limit of infinite width, mean over "
         f"{len(first.limit)} replicas with a band of +-2 standard errors. An arrow at the lower edge: the limit is "
         "zero; an open point there: the median is."
     ]
@@ -49,14 +50,9 @@ def described(seen: Seen) -> str:
             f"a limit. Eigenvalues below {ROUNDING:g} of the largest are rounding and count as zero; below n = "
             f"{_vectors(found)} all must be."
         )
-    undefined = [NAMES[name] for name, curve in found["change"].items() if curve.undefined] if "change" in found else []
-    if undefined:
-        parts.append(
-            f"In the limit of {', '.join(undefined)} initial features are zero, so that relative change is undefined: "
-            f"the line is the root mean square of the final ones, {_undefined(found['change'])}."
-        )
     parts.append(_not_yet(seen))
-    parts += [f"Limit of the {WORDS[metric]}: {_limits(own)}." for metric, own in found.items()]
+    for metric, own in found.items():
+        parts += [_limits(metric, own), *_undefined(own, shown.kind), *_unresolved(metric, own)]
     parts.append(
         f"Powers of n are fitted to n >= {_fitted(found)}, one for each seed, with 95% intervals; decay: below "
         f"-{STABLE}; stable: within +-{STABLE}."
@@ -95,17 +91,48 @@ def _not_yet(seen: Seen) -> str:
         return ""
     return (
         f"Networks of IP have left their start at the widest n (loss {widest:.2g}), where the limit still is (loss "
-        f"{there:.2g}): leaving takes more steps the wider they are, so that their points must turn towards the limit "
-        "at larger n than are shown."
+        f"{there:.2g}): leaving takes more steps the wider they are."
     )
 
 
-def _limits(found: dict[str, Curve]) -> str:
-    return ", ".join(f"{NAMES[name]} {limit_words(*curve.bounds)}" for name, curve in found.items())
+def _means(shown: Metrics) -> str:
+    """The mean over trials is what the paper reports in its Figures 1 and 2."""
+    return " (the paper plots means, here medians)" if len(shown.metrics) < len(WORDS) else ""
 
 
-def _undefined(found: dict[str, Curve]) -> str:
-    return ", ".join(limit_words(*curve.bounds) for curve in found.values() if curve.undefined)
+def _limits(metric: str, found: dict[str, Curve]) -> str:
+    """Say the limits that are those of the metric, and large enough for their tolerance."""
+    said = [
+        f"{NAMES[name]} {limit_words(*curve.bounds)}"
+        for name, curve in found.items()
+        if curve.resolved and not curve.undefined
+    ]
+    return f"Limit of the {WORDS[metric]}: {', '.join(said)}." if said else ""
+
+
+def _undefined(found: dict[str, Curve], kind: str) -> list[str]:
+    """Say what stands in the place of a change relative to zero."""
+    said = []
+    for name, curve in found.items():
+        if not curve.undefined:
+            continue
+        still = curve.bounds[0] == 0
+        mark, then = ("arrow", "can tend to another number") if still else ("line", "grows with n")
+        said.append(
+            f"{NAMES[name]}: Z^{{{kind}_0}} = 0, so the relative change has no limit in terms of Z; the {mark} is the "
+            f"rms of Z^{{{kind}_T}}, {limit_words(*curve.bounds)}; that of networks {then}."
+        )
+    return said
+
+
+def _unresolved(metric: str, found: dict[str, Curve]) -> list[str]:
+    """Say which limits are not drawn: one step may drop tolerance^2 times the mean diagonal of K."""
+    return [
+        f"Not drawn: limit of the {WORDS[metric]} of {NAMES[name]}: below {curve.resolution:.1g}, what its tolerance "
+        "resolves."
+        for name, curve in found.items()
+        if not curve.resolved
+    ]
 
 
 def _truncated(study: Study, activation: str) -> str:

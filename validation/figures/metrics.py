@@ -21,7 +21,7 @@ Array = np.ndarray
 LABELS = {
     "change": r"$\Vert %s_T-%s_0\Vert\,/\,\Vert %s_0\Vert$",
     "diversity": r"$\lambda_{\min}$ of $\langle %s_i,%s_j\rangle/n$",
-    "joint": r"$\lambda_{\min}$ of the Gram of $[%s_0,%s_T]\,/n$",
+    "joint": r"$\lambda_{\min}$ of $[%s_0,%s_T]$ Gram$/n$",
 }
 TITLES = {"change": "Feature change", "diversity": "Diversity", "joint": "Joint diversity"}
 FIELDS = {"h": "pre-activations", "x": "post-activations"}
@@ -70,6 +70,8 @@ def _draw(ax: Any, found: dict[str, Curve]) -> None:
     zero = []
     for name in PARAMETRIZATIONS:
         mean, error = found[name].bounds
+        if not found[name].resolved:
+            continue
         if mean > 0:
             ax.plot(reach, [mean, mean], color=COLOURS[name], linestyle=DASHES[name], gid=f"limit {name}", zorder=1.8)
             if np.isfinite(error):
