@@ -19,8 +19,7 @@ from tpsim import Network, Problem, Training, cli
 from tpsim.activations import resolve_activation
 from tpsim.errors import Notice
 from tpsim.parametrization import appendix_a
-from tpsim.plot import style
-from validation.figures import compute, curves_of_activations, spectra, spectra_claims
+from validation.figures import compute, curves_of_activations, files, spectra, spectra_claims
 from validation.figures.captions import counted
 from validation.figures.eigen import eigenvalues, spectra_of
 from validation.figures.extras import EXTRAS
@@ -455,11 +454,12 @@ def command(folder, *more):
 
 
 @pytest.fixture
-def small_pictures(monkeypatch):
-    monkeypatch.setitem(style.STYLE, "savefig.dpi", 50.0)  # time
+def no_pictures(monkeypatch):
+    """To draw takes most of the time, and other tests look at pictures."""
+    monkeypatch.setattr(files, "write_pictures", lambda *arguments: [])
 
 
-def test_the_configuration_beside_the_figures_makes_them_again(tmp_path, capsys, small_pictures):
+def test_the_configuration_beside_the_figures_makes_them_again(tmp_path, capsys, no_pictures):
     """Oracle: the first run. The tolerances of ReLU's limit and of readers' figures are no choice of the user's."""
     first, again = tmp_path / "first", tmp_path / "again"
     assert command(first, *SMALL, "--only", "4,time") == 0
@@ -476,7 +476,7 @@ def test_the_configuration_beside_the_figures_makes_them_again(tmp_path, capsys,
     assert "tolerance = 0.02" in (tmp_path / "third" / "config.toml").read_text()
 
 
-def test_one_sample_is_drawn_and_described(tmp_path, small_pictures):
+def test_one_sample_is_drawn_and_described(tmp_path, no_pictures):
     """One eigenvalue, no pair of samples, no class to be aligned with: nothing of it is decided, and it is said."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)
@@ -486,7 +486,7 @@ def test_one_sample_is_drawn_and_described(tmp_path, small_pictures):
     assert "m = 1 samples of d = 64" in text
 
 
-def test_report_names_the_settings(tmp_path, small_pictures):
+def test_report_names_the_settings(tmp_path, no_pictures):
     assert command(tmp_path / "out", *SMALL, "--only", "17") == 0
     header = (tmp_path / "out" / "figures.md").read_text().split("\n\n")[1]
     for words in ("digits", "m = 4 samples of d = 64", "eta = 0.1", "squared loss (mean over samples)", "full batches",
@@ -494,7 +494,7 @@ def test_report_names_the_settings(tmp_path, small_pictures):
         assert words in header
 
 
-def test_data_of_ones_own_are_divided_by_the_root_of_d(tmp_path, small_pictures):
+def test_data_of_ones_own_are_divided_by_the_root_of_d(tmp_path, no_pictures):
     """Oracle: data.scale as the constants of Appendix A need it, unless the user says otherwise, which is refused."""
     own = problem()
     np.savez(tmp_path / "own.npz", inputs=own.inputs, targets=own.targets)
@@ -505,7 +505,7 @@ def test_data_of_ones_own_are_divided_by_the_root_of_d(tmp_path, small_pictures)
     assert command(tmp_path / "none", *few, *given, "--set", "data.scale=none") == cli.BAD_INPUT
 
 
-def test_the_report_of_another_study_is_not_replaced(tmp_path, capsys, small_pictures):
+def test_the_report_of_another_study_is_not_replaced(tmp_path, capsys, no_pictures):
     """Figures that need no networks cannot be refused by these; other numbers of particles are the same study."""
     folder = tmp_path / "out"
     assert command(folder, *SMALL, "--only", "17") == 0

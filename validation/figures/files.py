@@ -69,11 +69,13 @@ def report(study: Study, names: Sequence[str], data: str = "") -> str:
 def header(settings: Settings, data: str = "") -> str:
     """Return the settings in one paragraph."""
     (m, d), training = settings.problem.inputs.shape, settings.training
-    batches = "full batches" if training.batches is None else "minibatches"
+    batches = "full batches" if training.batches is None else "minibatches, listed in config.toml"
+    if isinstance(training.batches, dict):
+        batches = f"minibatches of {training.batches['size']}"
     return (
         f"Data: {data or 'given as arrays'}; m = {m} samples of d = {d}. L = {settings.network.depth} hidden layers, "
         f"constants of Appendix A, eta = {training.learning_rate:g}, {training.criterion.name} loss "
-        f"({training.reduction} over samples), {batches}, T = {training.steps} steps. Networks: n = "
+        f"({training.reduction} over samples), {batches}, T = {counted(training.steps, 'step')}. Networks: n = "
         f"{', '.join(map(str, settings.widths))}, {counted(settings.seeds, 'seed')}, {settings.dtype}. Limits: "
         f"{counted(settings.replicas, 'replica')} of {settings.particles} particles, where a caption says nothing "
         f"else. Figures with a title in place of a number: {activation(settings)}."

@@ -11,7 +11,7 @@ from tpsim.plot.read import layer_of
 from tpsim.plot.style import GREY, LEGEND, PAGE, SHADE, finish, finish_page, line_key, page
 from validation.claim import LEVEL
 
-from .captions import judged
+from .captions import counted, judged
 from .eigen import End, Spectra, spectra_of
 from .look import COLOURS, MARKERS, NAMES, SYMBOLS
 from .spectra_claims import ACTIVATION, STATEMENTS
@@ -57,14 +57,15 @@ def spectrum_caption(study: Study, layer: int, kind: str) -> str:
     """Say what is drawn, what is zero, and which sentences of the paper agree with the numbers."""
     spectra = spectra_of(study, ACTIVATION, layer, kind)
     diverged = [f"{count} of {NAMES[name]}" for name, count in spectra.diverged.items() if count]
-    replicas, claims = len(spectra.limits["mup", "last"]), STATEMENTS.get((layer, kind))
+    claims = STATEMENTS.get((layer, kind))
+    samples, steps = counted(spectra.samples, "sample"), counted(spectra.steps, "step")
+    seeds, replicas = counted(_seeds(spectra), "seed"), counted(len(spectra.limits["mup", "last"]), "replica")
     parts = [
-        f"Eigenvalues of the Gram matrix of the {TITLE[kind]} of layer {layer} over the {spectra.samples} samples, "
-        f"divided by n, from the largest (0%) to the smallest (100%), after {spectra.steps} steps (a) and beside those "
-        f"at initialization (b). Markers: networks of width {spectra.width}, mean over {_seeds(spectra)} seeds with "
-        f"bars from the 16% to the 84% quantile. Lines: the limit of infinite width, mean over {replicas} replicas "
-        "with a band of +-2 standard errors. Markers of one percentile are moved apart sideways. "
-        "The paper does not say whether it divides by n; without, values are "
+        f"Eigenvalues of the Gram matrix of the {TITLE[kind]} of layer {layer} over {samples}, divided by n, from the "
+        f"largest (0%) to the smallest (100%), after {steps} (a) and beside those at initialization (b). Markers: "
+        f"networks of width {spectra.width}, mean over {seeds} with bars from the 16% to the 84% quantile; those of "
+        f"one percentile are moved apart sideways. Lines: the limit of infinite width, mean over {replicas} with a band "
+        "of +-2 standard errors. The paper does not say whether it divides by n; without, values are "
         f"{spectra.width} times as large.",
         f"Left out, because they diverged: {', '.join(diverged)}." if diverged else "",
         *_zeros(spectra),
@@ -111,7 +112,7 @@ def _keys(spectra: Spectra) -> list[tuple[Any, str]]:
         line_key(COLOURS[name], SYMBOLS[name], marker=MARKERS[name], linewidth=3.0 if name == "ntp" else 1.1)
         for name in PARAMETRIZATIONS
     ]
-    count = f"$n={spectra.width}$, 16-84% of {_seeds(spectra)} seeds"
+    count = f"$n={spectra.width}$, 16-84% of {counted(_seeds(spectra), 'seed')}"
     keys.append(line_key(GREY, count, marker="o", linestyle="none"))
     keys.append(line_key(GREY, r"limit $n\to\infty$"))
     return keys
@@ -129,7 +130,8 @@ def _zeros(spectra: Spectra) -> list[str]:
         if zero.all():
             found.append(f"The limit of {NAMES[name]} is zero and has no place on this axis.")
         elif zero.any():
-            found.append(f"{zero.sum()} eigenvalues of the limit of {NAMES[name]} are zero up to rounding: not drawn.")
+            count = counted(int(zero.sum()), "eigenvalue")
+            found.append(f"Zero up to rounding, and not drawn: {count} of the limit of {NAMES[name]}.")
     return found
 
 
