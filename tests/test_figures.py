@@ -531,6 +531,8 @@ def test_command_leaves_pictures_captions_and_numbers(finished):
     text = (finished / "figures.md").read_text()
     for name in (2, 5, 17):
         assert f"## Figure {name}: " in text and f"(figure-{name:02d}.png)" in text
+    second = text.split("## Figure 2: ")[1].split("## Figure 5: ")[0]  # widths 8 and 16, twenty vectors
+    assert second.count("not decided by these data") == 2 == second.count("No width is wide enough")
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["figures"] == ["2", "5", "17"] and set(summary["files"]) == pictures | others - {
         "networks", "data"

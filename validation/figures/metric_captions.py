@@ -128,7 +128,7 @@ def _undefined(found: dict[str, Curve], kind: str) -> list[str]:
 def _unresolved(metric: str, found: dict[str, Curve]) -> list[str]:
     """Say which limits are not drawn: one step may drop tolerance^2 times the mean diagonal of K."""
     return [
-        f"Not drawn: limit of the {WORDS[metric]} of {NAMES[name]}: below {curve.resolution:.1g}, what its tolerance "
+        f"Not drawn: limit of the {WORDS[metric]} of {NAMES[name]}: below {curve.resolution:.2g}, what its tolerance "
         "resolves."
         for name, curve in found.items()
         if not curve.resolved

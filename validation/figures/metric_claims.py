@@ -138,7 +138,7 @@ def tried(seen: Seen, sentence: Sentence) -> tuple[str, Decision]:
     narrow = [WORDS[metric] for metric in sentence.metrics if not seen[metric]["mup"].fitted.any()]
     if narrow:
         words, agrees = f"{words} No width is wide enough for a power of the {' and the '.join(narrow)}.", None
-    for metric in sentence.metrics:
+    for metric in sentence.metrics if agrees is None else ():
         lost = [NAMES[name] for name, curve in seen[metric].items() if not curve.resolved]
         words += f" The limit of the {WORDS[metric]} of {', '.join(lost)} is not resolved." if lost else ""
     if sentence.said_of != _number(seen):

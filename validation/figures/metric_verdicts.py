@@ -110,7 +110,7 @@ def regimes(seen: Seen) -> str:
 
 def at(curve: Curve) -> str:
     """Say what the widest networks and the limit have."""
-    there = limit_words(*curve.bounds) if curve.resolved else f"below {curve.resolution:.1g}, not resolved,"
+    there = limit_words(*curve.bounds) if curve.resolved else f"below {curve.resolution:.2g}, not resolved,"
     return f"{curve.spread()[0, -1]:.3g} at n = {curve.widths[-1]}, {there} in the limit"
 
 
