@@ -532,3 +532,4 @@ def test_kept_data_of_other_code_are_computed_again(tmp_path, monkeypatch):
 
 def test_one_is_not_said_as_many():
     assert [counted(k, "network") for k in (0, 1, 2)] == ["0 networks", "1 network", "2 networks"]
+    assert counted(np.int64(2), "network") == "2 networks"  # attributes that were in a file

@@ -25,7 +25,7 @@ class Statement(NamedTuple):
 
 def counted(count: int, noun: str) -> str:
     """As in "1 network" and "2 networks"."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def activation(settings: Settings) -> str:

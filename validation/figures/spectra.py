@@ -64,8 +64,8 @@ def spectrum_caption(study: Study, layer: int, kind: str) -> str:
         f"Eigenvalues of the Gram matrix of the {TITLE[kind]} of layer {layer} over {samples}, divided by n, from the "
         f"largest (0%) to the smallest (100%), after {steps} (a) and beside those at initialization (b). Markers: "
         f"networks of width {spectra.width}, mean over {seeds} with bars from the 16% to the 84% quantile; those of "
-        f"one percentile are moved apart sideways. Lines: the limit of infinite width, mean over {replicas} with a band "
-        "of +-2 standard errors. The paper does not say whether it divides by n; without, values are "
+        f"one percentile are moved apart sideways. Lines: the limit of infinite width, mean over {replicas} with a "
+        "band of +-2 standard errors. The paper does not say whether it divides by n; without, values are "
         f"{spectra.width} times as large.",
         f"Left out, because they diverged: {', '.join(diverged)}." if diverged else "",
         *_zeros(spectra),
