@@ -78,7 +78,8 @@ def both(network: Network, training: Training) -> tuple[xr.Dataset, xr.Dataset]:
 def test_the_schema_is_that_of_simulate() -> None:
     """Names, dimensions, coordinates and attributes, but for what belongs to particles or to networks alone."""
     limit, run = both(Network(2, "tanh"), Training(6, 0.2))
-    own = {f"{name}_{way}" for name in ("rank", "residual", "dropped") for way in ("forward", "backward")}
+    names = ("rank", "residual", "dropped", "innovation", "increment")  # of the bases, which networks do not have
+    own = {f"{name}_{way}" for name in names for way in ("forward", "backward")}
     assert set(limit.data_vars) - own == set(run.data_vars) - {"diverged_at"}
     assert set(run.data_vars) == {*QUANTITIES, "probe_targets", "diverged_at"}
     for name in set(run.data_vars) - {"diverged_at"}:

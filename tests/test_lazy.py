@@ -308,7 +308,7 @@ def test_the_schema_is_that_of_mup() -> None:
     options = {"record_every": 2, "probe_every": 3, "joint_every": 4, "snapshots": [0, 5], "problem": problem}
     training = Training(5, 0.1, batches={"size": 2, "seed": 3})
     mup, ntp = (run_of(network_of("tanh", 2), training, limit, **options) for limit in ("mup", "ntp"))
-    own = {"rank", "residual", "dropped"}
+    own = {"rank", "residual", "dropped", "innovation", "increment"}
     expected = {name: mup[name].dims for name in mup if str(name).split("_")[0] not in own}
     assert expected == {name: ntp[name].dims for name in ntp if name not in lazy.VARIABLES}
     assert set(ntp.coords) == set(mup.coords) and {*mup.attrs, "law_draws"} == set(ntp.attrs)

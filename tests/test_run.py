@@ -289,7 +289,15 @@ def test_replicas_that_stop_at_different_steps_keep_the_probes():
     assert np.isfinite(run.f_probe).all()
 
 
-def test_ctrl_c_is_held_while_processes_start_and_not_lost():
+@pytest.fixture
+def default_interrupts():
+    """A shell that runs tests in the background has them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_held_while_processes_start_and_not_lost(default_interrupts):
     """A child started inside blocks SIGINT; one that comes inside ends the block's caller after the block."""
     look = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     done = []

@@ -288,8 +288,8 @@ def interrupts_held() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # one that is pending is caught here
         signal.signal(signal.SIGINT, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # one that is pending comes here
         if caught:
             signal.raise_signal(signal.SIGINT)
 
