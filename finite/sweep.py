@@ -25,7 +25,7 @@ from tpsim.errors import FileError, Notice, ResourceError
 from tpsim.parametrization import Parametrization
 from tpsim.plan import available_bytes
 from tpsim.problem import Network, Problem, Training, positive_int
-from tpsim.run import interrupts_held
+from tpsim.run import interrupts_ignored
 from tpsim.task import slope_notices
 
 from .cells import Damaged, write
@@ -211,7 +211,7 @@ def _compute(grid: Grid, folder: Path, missing: Sequence[Cell], workers: int | N
     try:
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             jobs = (joblib.delayed(_cell)(grid, folder, cell, os.getpid()) for cell in missing)
-            with interrupts_held():
+            with interrupts_ignored():
                 results = joblib.Parallel(count, return_as="generator_unordered", max_nbytes=None)(jobs)
             with contextlib.closing(results):
                 yield from results

@@ -1,8 +1,6 @@
 """The run and its labelled result: names, dimensions, recording, stops, notices, bad input."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,7 +24,6 @@ from tpsim import (
     Training,
     simulate,
 )
-from tpsim.run import interrupts_held
 
 RNG = np.random.default_rng(7)
 INPUTS = RNG.standard_normal((3, 4)) / 2
@@ -287,27 +284,6 @@ def test_replicas_that_stop_at_different_steps_keep_the_probes():
     run = caught.value.run
     assert run.sizes["probe_step"] == run.sizes["step"] == caught.value.step
     assert np.isfinite(run.f_probe).all()
-
-
-@pytest.fixture
-def default_interrupts():
-    """A shell that runs tests in the background has them ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_is_held_while_processes_start_and_not_lost(default_interrupts):
-    """A child started inside blocks SIGINT; one that comes inside ends the block's caller after the block."""
-    look = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-    done = []
-    with pytest.raises(KeyboardInterrupt), interrupts_held():
-        child = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-        os.kill(os.getpid(), signal.SIGINT)
-        done.append(child.stdout.strip())
-    assert done == ["True"]
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_max_rank_stops_the_run():

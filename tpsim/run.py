@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 
 import joblib
 import numba
@@ -266,32 +265,25 @@ def _run_all(task: Task, bar: Bar) -> list[Replica]:
     threads = joblib.parallel_config(backend="loky", inner_max_num_threads=task.threads)
     with threads, Relay(bar) as relay:
         jobs = (joblib.delayed(run_quietly)(task, r, relay.log(r)) for r in replicas)
-        with interrupts_held():
+        with interrupts_ignored():
             results = joblib.Parallel(n_jobs=task.workers, return_as="generator")(jobs)  # starts the processes
         return list(results)
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """Processes started inside never see Ctrl-C, which a terminal sends to all: this process ends them, in silence.
 
-    They inherit a mask that blocks it. Here it is held until the end of the block, and then has its effect.
+    One that comes while the block lasts, about a second, is lost.
     """
-    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
-    if not own or not hasattr(signal, "pthread_sigmask"):
-        yield  # not ours to change, or no such masks
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield  # not ours to change
         return
-    caught: list[int] = []  # the signal may reach a thread that does not block it
-    resource_tracker.ensure_running()  # whose start lifts the mask
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # one that is pending is caught here
         signal.signal(signal.SIGINT, before)
-        if caught:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _finish(task: Task, results: list[Replica]) -> xr.Dataset:
