@@ -15,7 +15,7 @@ from tpsim.plot.read import Band, layers_of
 from tpsim.plot.style import GREY, PAGE, colours, curve, finish, finish_page, line_key, page, whole_numbers
 
 from ..families import innovations
-from ..independence import floor, grams
+from ..independence import floor, spectra
 from .claims import Findings
 from .evidence import Evidence
 
@@ -80,13 +80,13 @@ def _floor(evidence: Evidence) -> float:
 
 def _independence(evidence: Evidence, figure: Any) -> Any:
     run, steps = evidence.large, evidence.large["step"].values
-    layers, matrices = layers_of(run, None), grams(run)
+    layers, eigenvalues = layers_of(run, None), spectra(run)
     palette = dict(zip(layers, colours(len(layers)), strict=True))
     with page(figure, (PAGE, 4.2)) as figure:
         axes = figure.subplots(2, 2, sharex=True, sharey=True)
         for ax, (kind, title) in zip(axes.flat, KINDS.items(), strict=True):
-            values = np.linalg.eigvalsh(matrices[kind])
-            ratio = np.maximum(_ratio(values[..., 0], values[..., -1]), VISIBLE)
+            values = eigenvalues.sel(kind=kind).values  # descending
+            ratio = np.maximum(_ratio(values[..., -1], values[..., 0]), VISIBLE)
             for l in layers:
                 curve(ax, steps, _band(ratio[:, :, l - 1]), palette[l])
             ax.axhline(_floor(evidence), color=GREY, linestyle="--")
@@ -122,7 +122,7 @@ def _families(evidence: Evidence, figure: Any) -> Any:
 
 def _corollary(evidence: Evidence, figure: Any) -> Any:
     run, steps = evidence.large, evidence.large["step"].values
-    smallest = np.linalg.eigvalsh(run["kernel_x"].isel(layer=-1).values)[..., 0]
+    smallest = spectra(run).sel(kind="x").isel(layer=-1, eigenvalue=-1).values
     panels = {
         "loss": run["loss"].values,
         r"$\max_i |\chi_{t,i}|$": np.abs(run["chi"].values).max(axis=-1),
