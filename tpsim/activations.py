@@ -41,6 +41,11 @@ class Activation:
         """Whether this is the library's activation of that name, which has a kernel."""
         return ACTIVATIONS.get(self.name) == self
 
+    @property
+    def kernel(self) -> str | Callable[[Array, Array, Array], None]:
+        """What a pass over the particles takes: the name of a kernel, or a function that writes phi and phi'."""
+        return self.name if self.builtin else self.evaluate
+
     def evaluate(self, h: Array, x: Array, slope: Array) -> None:
         """Write x = phi(h) and slope = phi'(h).
 

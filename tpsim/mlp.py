@@ -13,7 +13,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .core import GaussianMatrix, Noise, ParticleSpace, Parts, Product, expand, inner
+from .core import (
+    BACKWARD,
+    FORWARD,
+    GaussianMatrix,
+    Noise,
+    ParticleSpace,
+    Parts,
+    Product,
+    Rows,
+    accumulate,
+    backward_pass,
+    expand,
+    forward_pass,
+    inner,
+)
 from .problem import Network
 
 Array = np.ndarray
@@ -32,6 +46,7 @@ class Settings:
     tolerance: float
     seed: int
     max_rank: int | None = None
+    dtype: str = "float64"
 
 
 class FirstLayer:
@@ -49,19 +64,19 @@ class FirstLayer:
         self.basis, self.coordinates = _gram_schmidt(inputs)
         self.draws = space.family()
         space.draw(self.draws, [(_FIRST, k) for k in range(len(self.basis))])
-        self.accumulated = np.zeros((len(self.basis), space.particles))
+        self.accumulated = Rows.of(np.zeros((len(self.basis), space.particles)), space.dtype)
 
-    def product(self, coordinates: Array) -> Array:
-        """Z^{h^1_t(xi)} = Z^{W^1_t xi}, (m, M), for inputs with the given coordinates (m, r)."""
-        return expand(self.scale * coordinates, self.draws.array, out=expand(coordinates, self.accumulated))
+    def terms(self, coordinates: Array) -> tuple[Array, tuple[Rows, Rows]]:
+        """Z^{h^1_t(xi)} = Z^{W^1_t xi} for inputs with the given coordinates (m, r): coefficients, and rows."""
+        return np.concatenate([self.scale * coordinates, coordinates], axis=1), (self.draws, self.accumulated)
 
     def update(self, weights: Array, dh: Array, coordinates: Array) -> None:
         """Z^{delta h^1(xi)} = -eta sum_i chi_i <xi_i, xi> Z^{dh^1(xi_i)}   (App. B, item 3; weights = -eta chi)."""
-        expand(np.ascontiguousarray((weights[:, None] * coordinates).T), dh, out=self.accumulated)
+        accumulate(self.accumulated, weights[:, None] * coordinates, dh)
 
     def parts(self, coordinates: Array) -> Parts:
         """Zhat, Zdot (none: W^1 is never transposed) and history."""
-        zhat = expand(self.scale * coordinates, self.draws.array)
+        zhat = expand(self.scale * coordinates, self.draws)
         return Parts(zhat, np.zeros_like(zhat), expand(coordinates, self.accumulated))
 
 
@@ -69,18 +84,24 @@ class FirstLayer:
 class Fields:
     """Everything that one step computes; lists are indexed by the layer l (entry 0 unused).
 
-    `samples` (k,) are the sample indices of the rows; h, x, slope = phi'(h), dh are (k, M) each.
+    `samples` (k,) are the sample indices of the rows; h, x, slope = phi'(h), dh are (k, M) each, and overwritten by the
+    step after the next one. kernel_h, kernel_x, kernel_dh are (k, k): E[Z^h Z^h'] and so on; mean_h, mean_x are (k,).
     """
 
     step: int
     samples: Array
-    h: list[Array] = field(default_factory=lambda: [np.empty(0)])
-    x: list[Array] = field(default_factory=lambda: [np.empty(0)])
-    slope: list[Array] = field(default_factory=lambda: [np.empty(0)])
-    dh: list[Array] = field(default_factory=lambda: [np.empty(0)])
+    h: list[Array]
+    x: list[Array]
+    slope: list[Array]
+    dh: list[Array]
     f: Array = field(default_factory=lambda: np.empty(0))
     forward: dict[int, Product] = field(default_factory=dict)
     backward: dict[int, Product] = field(default_factory=dict)
+    kernel_h: dict[int, Array] = field(default_factory=dict)
+    kernel_x: dict[int, Array] = field(default_factory=dict)
+    kernel_dh: dict[int, Array] = field(default_factory=dict)
+    mean_h: dict[int, Array] = field(default_factory=dict)
+    mean_x: dict[int, Array] = field(default_factory=dict)
 
 
 class State:
@@ -89,7 +110,7 @@ class State:
     def __init__(self, network: Network, inputs: Array, settings: Settings, replica: int) -> None:
         self.network, self.settings = network, settings
         self.phi = network.phi
-        L, s = network.depth, network.scales
+        L, s, dtype = network.depth, network.scales, np.dtype(settings.dtype)
         self.space = {
             l: ParticleSpace(
                 settings.particles,
@@ -97,6 +118,7 @@ class State:
                 settings.sobol,
                 seed=(settings.seed, replica, l),
                 name=f"the particle space of layer {l}",
+                dtype=dtype,
             )
             for l in range(1, L + 1)
         }
@@ -107,12 +129,26 @@ class State:
             )
             for l in range(2, L + 1)
         }
-        self.readout_0: Array | None = None  # What_0, drawn after the forward pass of step 0
-        self.readout: Array = np.empty(0)  # What_t, (M,)
+        self.readout_0: Array | None = None  # What_0, (M,), drawn after the forward pass of step 0
+        self.readout = Rows(settings.particles, dtype)  # What_t: one row, once it is drawn
+        self._memory: list[Array] = []  # of the fields of two steps
 
     @property
     def depth(self) -> int:
         return self.network.depth
+
+    def fields(self, step: int, samples: Array) -> Fields:
+        """Return empty fields of a step, in the memory of those of the step before the last one."""
+        k, shape = len(samples), (4, self.depth, len(samples), self.settings.particles)
+        if len(self._memory) < 2 or self._memory[0].shape[2] < k:
+            older = self._memory[-1:]  # the last step's stay as they are, for those who hold them
+            self._memory = [*older, *(np.empty(shape) for _ in range(2 - len(older)))]
+        self._memory.reverse()
+        if self._memory[0].shape[2] < k:
+            self._memory[0] = np.empty(shape)
+        none = np.empty(0)
+        h, x, slope, dh = ([none, *(block[:k] for block in kind)] for kind in self._memory[0])
+        return Fields(step, samples, h, x, slope, dh)
 
 
 def forward(state: State, step: int, samples: Array, parts: bool = False) -> Fields:
@@ -120,20 +156,24 @@ def forward(state: State, step: int, samples: Array, parts: bool = False) -> Fie
 
     Source: (B.1)-(B.3) and item 4; the responses of item 4 enter as <V, x>, see `GaussianMatrix`.
     """
-    fields = Fields(step, samples)
-    h = state.first.product(state.first.coordinates[samples])
-    for l in range(1, state.depth + 1):
-        if l > 1:
-            fields.forward[l] = state.hidden[l].product(fields.x[l - 1], step, samples, parts)
-            h = fields.forward[l].value
-        x, slope = np.empty_like(h), np.empty_like(h)
-        state.phi.evaluate(h, x, slope)  # Z^x = phi(Z^h)
-        fields.h.append(h)
-        fields.x.append(x)
-        fields.slope.append(slope)
+    fields, L = state.fields(step, samples), state.depth
+    terms = state.first.terms(state.first.coordinates[samples])
+    for l in range(1, L + 1):
+        onto = state.hidden[l + 1].sides[FORWARD].onto if l < L else (state.readout,)
+        # Z^h is the sum of its terms, Z^x = phi(Z^h)
+        sums = forward_pass(*terms, state.phi.kernel, fields.h[l], fields.x[l], fields.slope[l], onto)
+        fields.kernel_h[l], fields.mean_h[l] = sums.kernel_h, sums.mean_h
+        fields.kernel_x[l], fields.mean_x[l] = sums.kernel_x, sums.mean_x
+        if l < L:
+            product = state.hidden[l + 1].meet(
+                FORWARD, fields.x[l], sums.inner, np.diag(sums.kernel_x), step, samples, parts
+            )
+            fields.forward[l + 1], terms = product, state.hidden[l + 1].terms(product)
     if state.readout_0 is None:
-        draw_readout(state, fields.x[state.depth])
-    fields.f = output(state.readout, fields.x[state.depth])
+        draw_readout(state, fields.x[L])
+        fields.f = output(state.readout, fields.x[L])
+    else:
+        fields.f = sums.inner[:, 0]  # f_t(xi_i) = E[Z^{What_t} Z^{x^L_t(xi_i)}], the sum of all increments (B.5)
     return fields
 
 
@@ -150,25 +190,27 @@ def draw_readout(state: State, x: Array) -> None:
         coefficients = np.linalg.lstsq(space.inner(x, x), space.inner(x, draw), rcond=1e-10)[0]
         draw = expand(-np.ascontiguousarray(coefficients.T), x, out=draw.copy())
     state.readout_0 = state.network.scales[-1] * draw[0]
-    state.readout = state.readout_0.copy()
+    state.readout.append(state.readout_0)
 
 
-def output(readout: Array, x: Array) -> Array:
-    """f_t(xi_i) = E[Z^{What_t} Z^{x^L_t(xi_i)}], (k,); the sum of all increments (B.5)."""
-    return inner(x, readout[None])[:, 0]
+def output(readout: Rows | Array, x: Array) -> Array:
+    """f_t(xi_i) = E[Z^{What_t} Z^{x^L_t(xi_i)}], (k,)   (B.5), for What_t as one row."""
+    return inner(x, readout)[:, 0]
 
 
 def backward(state: State, fields: Fields, parts: bool = False) -> None:
     """Z^{dh^l_t(xi_i)} for l = L..1 (B.6)-(B.8), written into `fields`."""
-    L = state.depth
-    fields.dh = [np.empty(0)] * (L + 1)
-    dx = np.broadcast_to(state.readout, fields.h[L].shape)  # (B.6) Z^{dx^L} = Z^{What_t}
-    for l in range(L, 0, -1):
-        fields.dh[l] = dx * fields.slope[l]  # (B.7)
+    terms = np.ones((len(fields.samples), 1)), (state.readout,)  # (B.6) Z^{dx^L} = Z^{What_t}
+    for l in range(state.depth, 0, -1):
+        onto = state.hidden[l].sides[BACKWARD].onto if l > 1 else ()
+        sums = backward_pass(*terms, fields.slope[l], fields.dh[l], onto)  # (B.7) Z^dh = Z^dx phi'(Z^h)
+        fields.kernel_dh[l] = sums.kernel_x
         if l > 1:
             # (B.8): its response sum runs to s = t, not t - 1 as printed, since dh_t depends on Zhat^{W x_t}
-            fields.backward[l] = state.hidden[l].transposed(fields.dh[l], fields.step, fields.samples, parts)
-            dx = fields.backward[l].value
+            product = state.hidden[l].meet(
+                BACKWARD, fields.dh[l], sums.inner, np.diag(sums.kernel_x), fields.step, fields.samples, parts
+            )
+            fields.backward[l], terms = product, state.hidden[l].terms(product)
 
 
 def update(state: State, fields: Fields, chi: Array, rates: Array) -> None:
@@ -180,7 +222,7 @@ def update(state: State, fields: Fields, chi: Array, rates: Array) -> None:
     state.first.update(-rates[0] * chi, fields.dh[1], state.first.coordinates[fields.samples])
     for l in range(2, L + 1):
         state.hidden[l].update(-rates[l - 1] * chi, fields.backward[l], fields.forward[l])
-    expand((-rates[L] * chi)[None], fields.x[L], out=state.readout[None])
+    accumulate(state.readout, (-rates[L] * chi)[:, None], fields.x[L])
 
 
 def _gram_schmidt(inputs: Array) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core import expand, inner
+from .core import Rows, expand, inner
 from .core.kernels import inner_rows
 from .mlp import State, output
 
@@ -32,9 +32,9 @@ class Frame:
     """What training has changed by one step: the accumulated updates of W^1, of W^2..W^L and What_t."""
 
     step: int
-    first: Array  # (r, M)
+    first: Rows  # (r, M)
     cores: dict[int, Array]  # S_t, (q, p)
-    readout: Array  # (M,)
+    readout: Rows  # (1, M)
 
     @classmethod
     def of(cls, state: State, step: int) -> Frame:
@@ -76,7 +76,7 @@ def _residual_noise(state: State, indices: range) -> dict[int, Array]:
     last = state.depth if state.settings.noise == "width" else state.depth - 1
     return {
         l: state.space[l].sample(
-            [(_PROBE, i) for i in indices], complement=state.hidden[l].D.array if l > 1 else None
+            [(_PROBE, i) for i in indices], complement=state.hidden[l].D if l > 1 else None
         )
         for l in range(1, last + 1)
     }
@@ -86,7 +86,7 @@ def _evaluate(state: State, frame: Frame, probes: Array, noise: dict[int, Array]
     """f_t of a block of probes for one sign of the residual noise, (k,)."""
     first = state.first
     c = probes @ first.basis.T
-    h = expand(first.scale * c, first.draws.array, out=expand(c, frame.first))
+    h = expand(np.concatenate([first.scale * c, c], axis=1), (first.draws, frame.first))
     rho = first.scale * _residual_norm((probes**2).sum(axis=1), c, state.settings.tolerance)
     for l in range(2, state.depth + 1):
         x = _activate(state, h + sign * rho[:, None] * noise[l - 1])
@@ -103,11 +103,10 @@ def _evaluate(state: State, frame: Frame, probes: Array, noise: dict[int, Array]
 def _through(state: State, l: int, core: Array, x: Array) -> tuple[Array, Array]:
     """W^l_t x with the final bases: the known part (k, M) and the size s rho of the unknown one (k,)."""
     matrix = state.hidden[l]
-    c, b = inner(x, matrix.X.array), inner(x, matrix.V.array)
+    c, b = np.split(inner(x, (matrix.X, matrix.V)), [len(matrix.X)], axis=1)
     history = np.zeros((len(x), len(matrix.D)))
     history[:, : core.shape[0]] = c[:, : core.shape[1]] @ core.T  # S_t padded with zeros
-    h = expand(matrix.scale * c, matrix.U.array)
-    expand(matrix.scale * b + history, matrix.D.array, out=h)
+    h = expand(np.concatenate([matrix.scale * c, matrix.scale * b + history], axis=1), (matrix.U, matrix.D))
     return h, matrix.scale * _residual_norm(inner_rows(x, x), c, state.settings.tolerance)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from .core import Parts, inner
-from .core.kernels import inner_rows
+from .core.kernels import inner_change, inner_rows
 from .mlp import Fields, State
 from .probes import Frame
 
@@ -63,14 +63,14 @@ class Recorder:
         self.frames: list[Frame] = []
         self.undefined: set[str] = set()  # ratios that met a zero denominator
         self._recorded = self._joined = self._pictured = 0  # rows filled
-        self._initial: Fields | None = None
+        self._initial: dict[str, list[Array]] = {}  # h and x of step 0, by layer
         self._previous: Fields | None = None
 
     def observe(self, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
         """Record one step; chi (m,) is the gradient of the whole data's loss, batch the indices of B_t."""
         step, plan = fields.step, self.schedule
-        if self._initial is None:
-            self._initial = fields
+        if not self._initial:
+            self._initial = {"h": [z.copy() for z in fields.h], "x": [z.copy() for z in fields.x]}
         if _next(plan.record, self._recorded) == step:
             self._record(self._recorded, state, fields, chi, loss, batch)
             self._recorded += 1
@@ -91,13 +91,10 @@ class Recorder:
         put["batch"][t, batch] = 1.0
         put["rank_forward"][t, 0], put["rank_backward"][t, 0] = len(state.first.basis), 0
         for l in range(1, self.depth + 1):
-            h, x, dh = fields.h[l], fields.x[l], fields.dh[l]
-            put["kernel_h"][t, l - 1], put["kernel_x"][t, l - 1] = inner(h, h), inner(x, x)
-            put["kernel_dh"][t, l - 1] = inner(dh, dh)
-            put["mean_h"][t, l - 1], put["mean_x"][t, l - 1] = state.space[l].mean(h), state.space[l].mean(x)
-            assert self._initial is not None
-            self._relative_change("feature_change_h", (t, l - 1), h, self._initial.h[l])
-            self._relative_change("feature_change_x", (t, l - 1), x, self._initial.x[l])
+            for name in ("kernel_h", "kernel_x", "kernel_dh", "mean_h", "mean_x"):
+                put[name][t, l - 1] = getattr(fields, name)[l]
+            self._relative_change("feature_change_h", (t, l - 1), fields.h[l], self._initial["h"][l])
+            self._relative_change("feature_change_x", (t, l - 1), fields.x[l], self._initial["x"][l])
             if l > 1:
                 self._record_matrix(t, l, state, fields)
 
@@ -107,14 +104,14 @@ class Recorder:
         put["rank_forward"][t, l - 1], put["rank_backward"][t, l - 1] = state.hidden[l].ranks
         put["dropped_forward"][t, l - 1], put["dropped_backward"][t, l - 1] = seen.dropped, back.dropped
         here, delta = self._increment(fields, l - 1)
-        size, square = inner_rows(fields.x[l - 1], fields.x[l - 1])[here], inner_rows(delta, delta)
+        size, square = np.diag(fields.kernel_x[l - 1])[here], inner_rows(delta, delta)
         put["increment_forward"][t, l - 1, here] = np.sqrt(self._divide("increment_forward", square, size))
         square = np.where(square > STATIC**2 * size, square, 0.0)
-        past = inner(delta, state.hidden[l].X.array[: seen.known])
+        past = inner(delta, state.hidden[l].X)[:, : seen.known]
         self._new_randomness("residual_forward", (t, l), here, square, past)
         # x_{t-1} lies in the past: delta x_t and x_t have the same coordinates on the directions that are new
         self._innovation("innovation_forward", (t, l), square, seen.coordinates[here, seen.known :])
-        square = inner_rows(fields.dh[l], fields.dh[l])
+        square = np.diag(fields.kernel_dh[l])
         past, new = np.split(back.coordinates, [back.known], axis=1)
         self._new_randomness("residual_backward", (t, l), np.arange(len(square)), square, past)
         self._innovation("innovation_backward", (t, l), square, new)
@@ -153,8 +150,7 @@ class Recorder:
 
     def _relative_change(self, name: str, index: tuple[int, int], z: Array, z0: Array) -> None:
         """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2)."""
-        delta = z - z0
-        size, size_0 = (np.sqrt(inner_rows(field, field).sum(keepdims=True)) for field in (delta, z0))
+        size, size_0 = (np.sqrt(squares.sum(keepdims=True)) for squares in (inner_change(z, z0), inner_rows(z0, z0)))
         self.arrays[name][index] = self._divide(name, size, size_0)[0]
 
     def _divide(self, name: str, numerator: Array, denominator: Array) -> Array:
@@ -166,10 +162,9 @@ class Recorder:
 
     def _record_joint(self, t: int, fields: Fields) -> None:
         """E[Z_0(xi_i) Z_t(xi_j)]."""
-        assert self._initial is not None
         for l in range(1, self.depth + 1):
-            self.arrays["kernel_h0"][t, l - 1] = inner(self._initial.h[l], fields.h[l])
-            self.arrays["kernel_x0"][t, l - 1] = inner(self._initial.x[l], fields.x[l])
+            self.arrays["kernel_h0"][t, l - 1] = inner(self._initial["h"][l], fields.h[l])
+            self.arrays["kernel_x0"][t, l - 1] = inner(self._initial["x"][l], fields.x[l])
 
     def _record_snapshot(self, t: int, state: State, fields: Fields) -> None:
         put = self.arrays
@@ -204,7 +199,7 @@ def backward_parts(state: State, fields: Fields, l: int) -> Parts:
     return Parts(
         np.broadcast_to(state.readout_0, shape),
         np.zeros(shape),
-        np.broadcast_to(state.readout - state.readout_0, shape),
+        np.broadcast_to(state.readout.array - state.readout_0, shape),
     )
 
 

@@ -17,7 +17,6 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from .core import MaxRank, Noise, SpaceFull
-from .core.kernels import inner_rows
 from .errors import Diverged, Notice, RankError
 from .mlp import Fields, State, backward, forward, update
 from .parametrization import MUP, TABLE_2
@@ -163,7 +162,7 @@ def run_replica(
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot)
             if not (reason := _diverged(fields, problem.targets)):
                 backward(state, fields, schedule.parts and step in schedule.snapshot)
-                reason = _not_finite(fields.dh, "dh")
+                reason = _not_finite(fields.kernel_dh, "dh")
             if reason:
                 stopped, kind = f"{reason} at step {step}", Diverged
                 break
@@ -215,7 +214,7 @@ def _loss(training: Training, f: Array, y: Array) -> tuple[float, Array]:
 def _diverged(fields: Fields, targets: Array) -> str | None:
     """Say what is not finite, in f or in the second moments of a layer, or too large."""
     f, limit = fields.f, DIVERGED * max(1.0, float(np.abs(targets).max()))
-    if reason := _not_finite(fields.h, "h"):
+    if reason := _not_finite(fields.kernel_h, "h"):
         return reason
     if not np.isfinite(f).all():
         return "diverged: f is not finite"
@@ -224,9 +223,9 @@ def _diverged(fields: Fields, targets: Array) -> str | None:
     return None
 
 
-def _not_finite(layers: list[Array], name: str) -> str | None:
-    for l, z in enumerate(layers[1:], start=1):
-        if not np.isfinite(inner_rows(z, z)).all():
+def _not_finite(kernels: dict[int, Array], name: str) -> str | None:
+    for l, kernel in sorted(kernels.items()):
+        if not np.isfinite(np.diag(kernel)).all():
             return f"diverged: E[(Z^{name})^2] of layer {l} is not finite"
     return None
 

@@ -6,14 +6,17 @@
     z = W.T @ y
 """
 
-from .kernels import expand, inner
-from .matrix import GaussianMatrix, MaxRank, Parts, Product
+from .kernels import accumulate, expand, inner
+from .matrix import BACKWARD, FORWARD, GaussianMatrix, MaxRank, Parts, Product
 from .noise import NormalSource
+from .passes import backward_pass, forward_pass
 from .rows import Rows
 from .space import Noise, ParticleSpace, SpaceFull, check_noise
 from .tiles import TILE
 
 __all__ = [
+    "BACKWARD",
+    "FORWARD",
     "TILE",
     "GaussianMatrix",
     "MaxRank",
@@ -24,7 +27,10 @@ __all__ = [
     "Product",
     "Rows",
     "SpaceFull",
+    "accumulate",
+    "backward_pass",
     "check_noise",
     "expand",
+    "forward_pass",
     "inner",
 ]

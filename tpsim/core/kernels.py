@@ -1,87 +1,262 @@
-"""Tall-skinny products over particles: the numba leaves of the core (arrays in, arrays out).
+"""Products over particles: the numba leaves of the core.
 
-Particles are last and contiguous. Work is cut into fixed tiles of `TILE` particles; every sum over particles is formed
-per tile and the tiles' partial sums are folded in tile order, so results do not depend on the number of threads.
+Fields are arrays (m, M), particles last; bases are `Rows`. Work is cut into fixed units of whole tiles of `TILE`
+particles, and a unit into blocks that stay in the cache; every sum over particles is formed per unit, and the units'
+sums are folded in order, so results do not depend on the number of threads. Buffers are kept from call to call.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numba
 import numpy as np
 from numba import njit, prange
 
 from ..errors import InputError
+from .micro import BLOCK, CHUNK, expand_block, reduce_block
+from .rows import Rows
 from .tiles import TILE
 
 Array = np.ndarray
+Basis = Rows | Array | Sequence[Rows]
 
-BLOCK = 256  # particles per cache block: 4 basis rows and ~10 outputs of a block stay in a 32 KB L1
-# Reassociation lets LLVM vectorise the sums of one block; NaN and infinity keep their meaning.
-_SUMS = {"reassoc", "contract", "nsz"}
-
-
-@njit(parallel=True, cache=True, fastmath=_SUMS)
-def _expand(coefficients: Array, basis: Array, out: Array) -> None:
-    m, r = coefficients.shape
-    particles = basis.shape[1]
-    for tile in prange((particles + TILE - 1) // TILE):
-        for start in range(tile * TILE, min(particles, (tile + 1) * TILE), BLOCK):
-            stop = min(particles, (tile + 1) * TILE, start + BLOCK)
-            for k in range(0, r - r % 4, 4):
-                b0, b1 = basis[k, start:stop], basis[k + 1, start:stop]
-                b2, b3 = basis[k + 2, start:stop], basis[k + 3, start:stop]
-                for i in range(m):
-                    c0, c1 = coefficients[i, k], coefficients[i, k + 1]
-                    c2, c3 = coefficients[i, k + 2], coefficients[i, k + 3]
-                    o = out[i, start:stop]
-                    for a in range(stop - start):
-                        o[a] += (c0 * b0[a] + c1 * b1[a]) + (c2 * b2[a] + c3 * b3[a])
-            for k in range(r - r % 4, r):
-                b0 = basis[k, start:stop]
-                for i in range(m):
-                    c0 = coefficients[i, k]
-                    o = out[i, start:stop]
-                    for a in range(stop - start):
-                        o[a] += c0 * b0[a]
+UNITS = 64  # the most sums that are kept apart, and hence the most threads that find work
 
 
-@njit(parallel=True, cache=True, fastmath=_SUMS)
-def _reduce(basis: Array, x: Array, partial: Array) -> None:
-    m, r = x.shape[0], basis.shape[0]
-    particles = basis.shape[1]
-    for tile in prange((particles + TILE - 1) // TILE):
-        for start in range(tile * TILE, min(particles, (tile + 1) * TILE), BLOCK):
-            stop = min(particles, (tile + 1) * TILE, start + BLOCK)
-            for k in range(0, r - r % 4, 4):
-                b0, b1 = basis[k, start:stop], basis[k + 1, start:stop]
-                b2, b3 = basis[k + 2, start:stop], basis[k + 3, start:stop]
-                for i in range(m):
-                    xi = x[i, start:stop]
-                    s0 = s1 = s2 = s3 = 0.0
-                    for a in range(stop - start):
-                        s0 += xi[a] * b0[a]
-                        s1 += xi[a] * b1[a]
-                        s2 += xi[a] * b2[a]
-                        s3 += xi[a] * b3[a]
-                    partial[tile, i, k] += s0
-                    partial[tile, i, k + 1] += s1
-                    partial[tile, i, k + 2] += s2
-                    partial[tile, i, k + 3] += s3
-            for k in range(r - r % 4, r):
-                b0 = basis[k, start:stop]
-                for i in range(m):
-                    xi = x[i, start:stop]
-                    s0 = 0.0
-                    for a in range(stop - start):
-                        s0 += xi[a] * b0[a]
-                    partial[tile, i, k] += s0
+@dataclass(frozen=True)
+class Stack:
+    """The chunks of several `Rows`, one after the other, as the kernels want them.
+
+    Attributes
+    ----------
+    members : tuple of Rows
+    addresses, counts : (chunks,) where each chunk starts, and how many rows it holds.
+    single : whether the storage is float32.
+    """
+
+    members: tuple[Rows, ...]
+    addresses: Array
+    counts: Array
+    single: bool
+
+    @classmethod
+    def of(cls, basis: Basis) -> Stack:
+        """Return the stack of one `Rows`, an array (r, M), or a sequence of `Rows`."""
+        if isinstance(basis, Stack):
+            return basis
+        if isinstance(basis, np.ndarray):
+            basis = Rows.of(basis)
+        members = (basis,) if isinstance(basis, Rows) else tuple(basis)
+        held = [member.addresses[: -(-len(member) // CHUNK)] for member in members]
+        counts = [np.minimum(CHUNK, len(member) - CHUNK * np.arange(len(a))) for member, a in zip(members, held, strict=True)]
+        none = np.empty(0, dtype=np.int64)
+        return cls(
+            members,
+            np.concatenate([none, *held]),
+            np.concatenate([none, *counts]),
+            bool(members) and members[0].dtype == np.float32,
+        )
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def pad(self, coefficients: Array) -> Array:
+        """Return coefficients (m, r) in the columns of the chunks, (m, CHUNK chunks), in the precision of the storage."""
+        out = np.zeros((len(coefficients), CHUNK * len(self.counts)), np.float32 if self.single else np.float64)
+        for here, there in self._columns():
+            out[:, there] = coefficients[:, here]
+        return out
+
+    def unpad(self, sums: Array) -> Array:
+        """Return sums (m, CHUNK chunks) without the columns that hold nothing, (m, r)."""
+        out = np.empty((len(sums), len(self)))
+        for here, there in self._columns():
+            out[:, here] = sums[:, there]
+        return out
+
+    def _columns(self) -> list[tuple[slice, slice]]:
+        """For every member: its columns among all rows, and among those of the chunks."""
+        pairs, start, chunk = [], 0, 0
+        for member in self.members:
+            pairs.append((slice(start, start + len(member)), slice(CHUNK * chunk, CHUNK * chunk + len(member))))
+            start, chunk = start + len(member), chunk + -(-len(member) // CHUNK)
+        return pairs
+
+
+# Buffers ------------------------------------------------------------------------------------------------------------
+
+_local = threading.local()
+
+
+def buffer(name: str, shape: tuple[int, ...]) -> Array:
+    """Return this thread's float64 array of that name and shape, its content arbitrary; kept for the next call."""
+    kept: dict[str, Array] = _local.__dict__.setdefault("kept", {})
+    size = int(np.prod(shape))
+    if name not in kept or kept[name].size < size:
+        kept[name] = np.empty(max(size, 1))
+    return kept[name][:size].reshape(shape)
+
+
+def partial_sums(particles: int, m: int, width: int) -> Array:
+    """Zeros (units, m, width): one sheet per unit of particles."""
+    sums = buffer("partial", (-(-particles // unit_of(particles)), m, width))
+    sums[...] = 0.0
+    return sums
+
+
+def unit_of(particles: int) -> int:
+    """Particles of a unit: whole tiles, at most `UNITS` units."""
+    tiles = -(-particles // TILE)
+    return TILE * -(-tiles // UNITS)
+
+
+def scratch(m: int, fields: int) -> Array:
+    """Per thread, `fields` blocks of m rows of particles (m rounded up to whole chunks)."""
+    padded = CHUNK * -(-m // CHUNK)
+    return buffer("scratch", (numba.get_num_threads(), fields, padded, BLOCK))
+
+
+# Loops over particles -----------------------------------------------------------------------------------------------
 
 
 @njit(cache=True)
-def _fold(partial: Array, out: Array) -> None:
-    for tile in range(partial.shape[0]):
+def load_block(x, start, stop, block):  # type: ignore[no-untyped-def]
+    """block (m, BLOCK) = x[:, start:stop], zeros past the end."""
+    for i in range(x.shape[0]):
+        for a in range(stop - start):
+            block[i, a] = x[i, start + a]
+        for a in range(stop - start, BLOCK):
+            block[i, a] = 0.0
+
+
+@njit(cache=True)
+def store_block(block, x, start, stop):  # type: ignore[no-untyped-def]
+    """x[:, start:stop] = block."""
+    for i in range(x.shape[0]):
+        for a in range(stop - start):
+            x[i, start + a] = block[i, a]
+
+
+@njit(cache=True)
+def to_single(block, m, out):  # type: ignore[no-untyped-def]
+    """Return the address of a block in single precision, written over the storage of `out`."""
+    single = out.reshape(-1).view(np.float32)
+    for i in range(m):
+        for a in range(BLOCK):
+            single[i * BLOCK + a] = block[i, a]
+    return single.ctypes.data
+
+
+@njit(cache=True)
+def expand_stack(single, m, coefficients, addresses, counts, index, block, spare, ahead):  # type: ignore[no-untyped-def]
+    """block (m, BLOCK) += coefficients times the rows of all chunks at block number `index` of the particles.
+
+    In single precision the sum of the rows is formed in `spare` and added at the end.
+    """
+    size = 4 if single else 8
+    piece = index * CHUNK * BLOCK * size
+    o = block.ctypes.data
+    if single:
+        o = spare.ctypes.data
+        spare[:m] = 0.0
+    for k in range(addresses.size):
+        following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
+        expand_block(
+            single, o, BLOCK * size, coefficients + k * CHUNK * size, addresses.size * CHUNK * size,
+            addresses[k] + piece, counts[k], m, following,
+        )  # fmt: skip
+    if single:
+        narrow = spare.reshape(-1).view(np.float32)
+        for i in range(m):
+            for a in range(BLOCK):
+                block[i, a] += narrow[i * BLOCK + a]
+
+
+@njit(cache=True)
+def reduce_stack(single, m, x, addresses, index, sums, stride, ahead):  # type: ignore[no-untyped-def]
+    """sums (m, CHUNK chunks) += x (m, BLOCK) times the rows of all chunks, transposed; x, sums: addresses."""
+    size = 4 if single else 8
+    piece = index * CHUNK * BLOCK * size
+    for k in range(addresses.size):
+        following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
+        reduce_block(
+            single, x, BLOCK * size, addresses[k] + piece, sums + k * CHUNK * 8, stride, m, following
+        )  # fmt: skip
+
+
+@njit(cache=True)
+def reduce_fields(m, x, y, sums, stride):  # type: ignore[no-untyped-def]
+    """sums (m, rows of y) += x y' for two blocks of fields; rows of y past the last must be finite."""
+    chunks = y.shape[0] // CHUNK
+    for k in range(chunks):
+        place = y.ctypes.data + k * CHUNK * BLOCK * 8
+        reduce_block(False, x.ctypes.data, BLOCK * 8, place, sums + k * CHUNK * 8, stride, m, place)
+
+
+@njit(parallel=True, cache=True)
+def _expand(coefficients, addresses, counts, single, unit, out, scratch):  # type: ignore[no-untyped-def]
+    m, particles = out.shape
+    for u in prange((particles + unit - 1) // unit):
+        work = scratch[numba.get_thread_id()]
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop = min(particles, start + BLOCK)
+            load_block(out, start, stop, work[0])
+            size = 4 if single else 8
+            ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
+            expand_stack(
+                single, m, coefficients.ctypes.data, addresses, counts, start // BLOCK, work[0], work[1], ahead
+            )
+            store_block(work[0], out, start, stop)
+
+
+@njit(parallel=True, cache=True)
+def _reduce(x, addresses, single, unit, partial, scratch):  # type: ignore[no-untyped-def]
+    m, particles = x.shape
+    for u in prange((particles + unit - 1) // unit):
+        work = scratch[numba.get_thread_id()]
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop = min(particles, start + BLOCK)
+            load_block(x, start, stop, work[0])
+            place = to_single(work[0], m, work[1]) if single else work[0].ctypes.data
+            size = 4 if single else 8
+            ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
+            reduce_stack(
+                single, m, place, addresses, start // BLOCK, partial[u].ctypes.data, 8 * partial.shape[2], ahead
+            )
+
+
+@njit(parallel=True, cache=True)
+def _accumulate(coefficients, x, addresses, single, unit, scratch):  # type: ignore[no-untyped-def]
+    m, particles = x.shape
+    size = 4 if single else 8
+    for u in prange((particles + unit - 1) // unit):
+        work = scratch[numba.get_thread_id()]
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop = min(particles, start + BLOCK)
+            load_block(x, start, stop, work[0])
+            place = to_single(work[0], m, work[1]) if single else work[0].ctypes.data
+            for k in range(addresses.size):
+                target = addresses[k] + (start // BLOCK) * CHUNK * BLOCK * size
+                for j in range(0, m, CHUNK):  # the fields, CHUNK at a time, are the rows of the product
+                    rows = place + j * BLOCK * size
+                    factors = coefficients.ctypes.data + (k * CHUNK * m + j) * size
+                    n = min(CHUNK, m - j)
+                    expand_block(single, target, BLOCK * size, factors, m * size, rows, n, CHUNK, target)
+
+
+@njit(cache=True)
+def fold(partial, out):  # type: ignore[no-untyped-def]
+    """out += the sheets of partial, in order."""
+    for unit in range(partial.shape[0]):
         for i in range(out.shape[0]):
             for k in range(out.shape[1]):
-                out[i, k] += partial[tile, i, k]
+                out[i, k] += partial[unit, i, k]
+
+
+# What the core calls ------------------------------------------------------------------------------------------------
 
 
 def _check_shape(field: str, array: Array, shape: tuple[int, ...]) -> None:
@@ -90,66 +265,115 @@ def _check_shape(field: str, array: Array, shape: tuple[int, ...]) -> None:
         raise InputError(field, f"<array of shape {array.shape}>", f"an array of shape {shape}")
 
 
-def expand(coefficients: Array, basis: Array, out: Array | None = None) -> Array:
+def _particles(stack: Stack) -> int:
+    return stack.members[0].particles
+
+
+def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array:
     """Return out + coefficients @ basis, in place when `out` is given.
 
     Parameters
     ----------
     coefficients : (m, r)
-    basis : (r, M), particles contiguous
+    basis : Rows, a sequence of Rows (their rows one after the other), or an array (r, M)
     out : (m, M), optional; zeros when missing.
 
+    Error: rounding; with float32 storage the sum over the basis is formed in single precision.
     Cost: 2 m r M flops; reads the basis once.
     """
+    stack = Stack.of(basis)
     if out is None:
-        out = np.zeros((coefficients.shape[0], basis.shape[1]))
-    _check_shape("coefficients", coefficients, (out.shape[0], basis.shape[0]))
-    _check_shape("out", out, (coefficients.shape[0], basis.shape[1]))
-    if basis.shape[0]:
-        _expand(np.ascontiguousarray(coefficients), basis, out)
+        out = np.zeros((len(coefficients), _particles(stack)))
+    _check_shape("coefficients", coefficients, (len(out), len(stack)))
+    _check_shape("out", out, (len(coefficients), _particles(stack)))
+    if len(stack) and out.size:
+        _expand(
+            stack.pad(coefficients), stack.addresses, stack.counts, stack.single, unit_of(out.shape[1]), out,
+            scratch(len(out), 2),
+        )  # fmt: skip
     return out
 
 
-def inner(x: Array, basis: Array) -> Array:
+def inner(x: Array, basis: Basis) -> Array:
     """Return <x_i, b_k> = (1/M) sum_alpha x_i b_k, shape (m, r): the particle estimate of E[x_i b_k].
 
     Parameters
     ----------
     x : (m, M)
-    basis : (r, M)
+    basis : Rows, a sequence of Rows (their rows one after the other), or an array (r, M)
 
+    Error: rounding; with float32 storage products are formed in single precision and summed in double over blocks.
     Cost: 2 m r M flops; reads the basis once. Bit-identical for any number of threads.
     """
-    particles = basis.shape[1]
-    _check_shape("x", x, (x.shape[0], particles))
-    out = np.zeros((x.shape[0], basis.shape[0]))
-    if out.size:
-        partial = np.zeros(((particles + TILE - 1) // TILE, *out.shape))
-        _reduce(basis, x, partial)
-        _fold(partial, out)
-        out /= particles
-    return out
+    stack = Stack.of(basis)
+    particles = _particles(stack)
+    _check_shape("x", x, (len(x), particles))
+    sums = np.zeros((len(x), CHUNK * len(stack.counts)))
+    if sums.size:
+        partial = partial_sums(particles, *sums.shape)
+        _reduce(x, stack.addresses, stack.single, unit_of(particles), partial, scratch(len(x), 2))
+        fold(partial, sums)
+    return stack.unpad(sums) / particles
+
+
+def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
+    """rows += coefficients' x, in place, for coefficients (m, r) and fields x (m, M).
+
+    Cost: 2 m r M flops; reads and writes the rows once.
+    """
+    _check_shape("coefficients", coefficients, (len(x), len(rows)))
+    _check_shape("x", x, (len(x), rows.particles))
+    stack = Stack.of(rows)
+    if len(x) and len(rows):
+        factors = np.ascontiguousarray(stack.pad(coefficients).T)
+        _accumulate(factors, x, stack.addresses, stack.single, unit_of(rows.particles), scratch(len(x), 2))
+
+
+_SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector code; NaN and infinity keep their meaning
 
 
 @njit(parallel=True, cache=True, fastmath=_SUMS)
-def _row_sums(x: Array, y: Array, partial: Array) -> None:
+def _row_sums(x, y, unit, partial):  # type: ignore[no-untyped-def]
     particles = x.shape[1]
-    for tile in prange((particles + TILE - 1) // TILE):
-        start, stop = tile * TILE, min(particles, (tile + 1) * TILE)
+    for u in prange((particles + unit - 1) // unit):
+        start, stop = u * unit, min(particles, (u + 1) * unit)
         for i in range(x.shape[0]):
             xi, yi = x[i, start:stop], y[i, start:stop]
             s = 0.0
             for a in range(stop - start):
                 s += xi[a] * yi[a]
-            partial[tile, i, 0] = s
+            partial[u, i, 0] = s
+
+
+@njit(parallel=True, cache=True, fastmath=_SUMS)
+def _row_changes(x, y, unit, partial):  # type: ignore[no-untyped-def]
+    particles = x.shape[1]
+    for u in prange((particles + unit - 1) // unit):
+        start, stop = u * unit, min(particles, (u + 1) * unit)
+        for i in range(x.shape[0]):
+            xi, yi = x[i, start:stop], y[i, start:stop]
+            s = 0.0
+            for a in range(stop - start):
+                d = xi[a] - yi[a]
+                s += d * d
+            partial[u, i, 0] = s
 
 
 def inner_rows(x: Array, y: Array) -> Array:
     """Return <x_i, y_i> for each row i, shape (m,)."""
+    return _by_rows(_row_sums, x, y)
+
+
+def inner_change(x: Array, y: Array) -> Array:
+    """Return <x_i - y_i, x_i - y_i> for each row i, shape (m,)."""
+    return _by_rows(_row_changes, x, y)
+
+
+def _by_rows(kernel: Callable[..., None], x: Array, y: Array) -> Array:
     particles = x.shape[1]
     _check_shape("y", y, x.shape)
-    out = np.zeros((x.shape[0], 1))
-    partial = np.zeros(((particles + TILE - 1) // TILE, x.shape[0], 1))
-    _row_sums(x, y, partial)
-    _fold(partial, out)
+    out = np.zeros((len(x), 1))
+    partial = partial_sums(particles, len(x), 1)
+    kernel(x, y, unit_of(particles), partial)
+    fold(partial, out)
     return out[:, 0] / particles

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import InputError, ResourceError
 from .kernels import expand, inner, inner_rows
 from .noise import Key
+from .orthogonal import extend
 from .rows import Rows
 from .space import ParticleSpace
 
 Array = np.ndarray
 
-# Below this the residual norm is formed explicitly; above it sqrt(|x|^2 - |c|^2), whose rounding is 1e-8 |x|, decides.
-EXPLICIT_RESIDUAL = 1e-6
+# Below this tolerance residuals are formed explicitly; above it |x|^2 - |c|^2 decides, whose rounding is this squared.
+EXPLICIT_RESIDUAL = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
 FORWARD, BACKWARD = 0, 1
 
 
@@ -36,22 +37,55 @@ class Parts:
 
 @dataclass(frozen=True)
 class Product:
-    """A product with the lazy matrix.
+    """A product with the lazy matrix, W_t x or W_t' y, known by what it takes to write it down.
 
     Parameters
     ----------
-    value : (m, M), Z^{W_t x_i} (or Z^{W_t' y_i}), Theta(1).
-    coordinates : (m, p) of the argument in its basis.
+    direction : FORWARD or BACKWARD
+    coordinates : (m, p) c of the argument in its basis.
+    response : (m, q) b = <V, x>: the score-function estimates of the responses.
     known : int, size of the basis before this call: `coordinates[:, :known]` belong to the past.
     dropped : float, share of sum_i |x_i|^2 that the tolerance left out in this call.
+    value : (m, M), Z^{W_t x_i} (or Z^{W_t' y_i}), Theta(1), when asked for.
     parts : the three parts of `value`, when asked for.
     """
 
-    value: Array
+    direction: int
     coordinates: Array
+    response: Array
     known: int
     dropped: float
+    value: Array | None = None
     parts: Parts | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """What W (or W') keeps: on its arguments' side a basis and the scores of their space, on the other the images.
+
+    Attributes
+    ----------
+    here, there : ParticleSpace of the arguments and of the products.
+    basis, score : X, V over `here` (of W': D, U).
+    images, other : U, D over `there` (of W': V, X).
+    """
+
+    here: ParticleSpace
+    basis: Rows
+    score: Rows
+    there: ParticleSpace
+    images: Rows
+    other: Rows
+
+    @property
+    def onto(self) -> tuple[Rows, Rows]:
+        """What an argument is projected on: <X, x> and <V, x>."""
+        return self.basis, self.score
+
+    @property
+    def from_(self) -> tuple[Rows, Rows]:
+        """What a product is a combination of."""
+        return self.images, self.other
 
 
 class GaussianMatrix:
@@ -102,9 +136,13 @@ class GaussianMatrix:
         self.source, self.target = source, target
         self.scale, self.tolerance, self.max_rank = float(scale), tolerance, max_rank
         self.key = (source.new_name(), target.new_name()) if key is None else key
-        self.X, self.V = Rows(source.particles), source.family()
-        self.D, self.U = Rows(target.particles), target.family()
+        self.X, self.V = Rows(source.particles, source.dtype), source.family()
+        self.D, self.U = Rows(target.particles, target.dtype), target.family()
         self.S = np.zeros((0, 0))  # (q, p), the core of all updates
+        self.sides = (
+            Side(source, self.X, self.V, target, self.U, self.D),
+            Side(target, self.D, self.U, source, self.V, self.X),
+        )
         self._calls = [0, 0]
 
     @property
@@ -131,27 +169,64 @@ class GaussianMatrix:
         SpaceFull, MaxRank
             When x leaves the span and there is no room for a new direction: take more particles.
         """
-        x = self.source.arrays_of(x)
-        names = self._names(FORWARD, step, labels, len(x))
-        known = len(self.X)
-        with _in_step(self.X, self.U):
-            c, dropped, fresh = self._span(self.X, x)
-            self._reveal(self.source, self.X, self.target, self.U, self.D, [names[i] for i in fresh])
-        self._pad()
-        return self._combine(c, inner(x, self.V.array), self.S, self.U, self.D, known, dropped, parts)
+        return self._whole(FORWARD, self.source.arrays_of(x), step, labels, parts)
 
     def transposed(
         self, y: Array, step: int | None = None, labels: Iterable[int] | None = None, parts: bool = False
     ) -> Product:
         """Return W_t' y for the rows of y, (m, M); see `product`."""
-        y = self.target.arrays_of(y, "y")
-        names = self._names(BACKWARD, step, labels, len(y))
-        known = len(self.D)
-        with _in_step(self.D, self.V):
-            g, dropped, fresh = self._span(self.D, y)
-            self._reveal(self.target, self.D, self.source, self.V, self.X, [names[i] for i in fresh])
+        return self._whole(BACKWARD, self.target.arrays_of(y, "y"), step, labels, parts)
+
+    def _whole(
+        self, direction: int, x: Array, step: int | None, labels: Iterable[int] | None, parts: bool
+    ) -> Product:
+        sums = inner(x, self.sides[direction].onto)
+        product = self.meet(direction, x, sums, inner_rows(x, x), step, labels, parts)
+        return replace(product, value=expand(*self.terms(product)))
+
+    def meet(
+        self, direction: int, x: Array, sums: Array, square: Array,
+        step: int | None = None, labels: Iterable[int] | None = None, parts: bool = False,
+    ) -> Product:  # fmt: skip
+        """Take note of arguments x of W (FORWARD) or W' (BACKWARD), and return their product, not yet written down.
+
+        Parameters
+        ----------
+        x : (m, M) arrays over the side's space.
+        sums : (m, p + q) <x, onto> for `sides[direction].onto`.
+        square : (m,) |x_i|^2.
+        step, labels, parts : as for `product`.
+        """
+        side = self.sides[direction]
+        known = len(side.basis)
+        names = self._names(direction, step, labels, len(x))
+        c, b = sums[:, :known], sums[:, known:]
+        with _in_step(side.basis, side.images):
+            fresh, dropped = self._span(side, x, c, square)
+            if fresh:
+                new = side.basis.tail(known)
+                c = np.concatenate([c, inner(x, new)], axis=1)
+                side.here.keep(new)
+                side.there.draw(side.images, [names[i] for i in fresh], complement=side.other)
         self._pad()
-        return self._combine(g, inner(y, self.U.array), self.S.T, self.V, self.X, known, dropped, parts)
+        product = Product(direction, c, b, known, dropped)
+        return replace(product, parts=self._parts(product)) if parts else product
+
+    def terms(self, product: Product) -> tuple[Array, tuple[Rows, Rows]]:
+        """Return the coefficients, and the rows, of s U c + D (s b + S c) (of s V g + X (s a + S' g) for W')."""
+        zhat, zdot, history = self._coefficients(product)
+        return np.concatenate([zhat, zdot + history], axis=1), self.sides[product.direction].from_
+
+    def _coefficients(self, product: Product) -> tuple[Array, Array, Array]:
+        """s c, s b and S c."""
+        core = self.S if product.direction == FORWARD else self.S.T
+        c, b = product.coordinates, product.response
+        return self.scale * c, self.scale * b, c @ core.T
+
+    def _parts(self, product: Product) -> Parts:
+        side = self.sides[product.direction]
+        zhat, zdot, history = self._coefficients(product)
+        return Parts(expand(zhat, side.images), expand(zdot, side.other), expand(history, side.other))
 
     def update(self, weights: Array, left: Product, right: Product) -> None:
         """W += sum_i weights_i y_i x_i' / n, where left = transposed(y) and right = product(x)."""
@@ -159,7 +234,7 @@ class GaussianMatrix:
         self.S[: g.shape[1], : c.shape[1]] += (g * np.asarray(weights)[:, None]).T @ c
 
     def __matmul__(self, x: Array) -> Array:
-        return self.product(x).value
+        return _written(self.product(x))
 
     @property
     def T(self) -> Transposed:
@@ -171,68 +246,38 @@ class GaussianMatrix:
         self._calls[direction] += 1
         return [(*self.key, direction, int(call), int(i)) for i in (range(m) if labels is None else labels)]
 
-    def _span(self, basis: Rows, x: Array) -> tuple[Array, float, list[int]]:
-        """Extend `basis` until it spans x up to the tolerance.
+    def _span(self, side: Side, x: Array, c: Array, square: Array) -> tuple[list[int], float]:
+        """Extend the basis until it spans x up to the tolerance.
 
-        Return the coordinates of x, the share of energy dropped, and the indices of the rows that brought a new
-        direction. Gram-Schmidt twice, normalising between the passes.
+        Return the indices of the rows that brought a new direction, and the share of energy dropped.
         """
-        old = len(basis)
-        c = inner(x, basis.array)
-        square = inner_rows(x, x)
         left = np.maximum(square - (c**2).sum(axis=1), 0.0)
-        explicit = self.tolerance < EXPLICIT_RESIDUAL
-        suspects = np.flatnonzero((square > 0.0) if explicit else (left > self.tolerance**2 * square))
+        allowed = self.tolerance**2 * square
+        explicit = self.tolerance < EXPLICIT_RESIDUAL[side.basis.dtype]
+        suspects = np.flatnonzero((square > 0.0) if explicit else (left > allowed))
         fresh: list[int] = []
         if suspects.size:
-            residuals = expand(-c[suspects], basis.array, out=x[suspects])
-            for i, r in zip(suspects, residuals, strict=True):
-                size = len(basis)
-                left[i] = self._append(basis, old, r[None], square[i])
-                if len(basis) > size:
-                    fresh.append(int(i))
-            c = np.concatenate([c, inner(x, basis.array[old:])], axis=1)
+            found, left[suspects] = extend(side.basis, (), x[suspects], allowed[suspects], self._rank_left(side.basis))
+            fresh = [int(suspects[i]) for i in found]
         total = square.sum()
-        return c, float(left.sum() / total) if total > 0 else 0.0, fresh
+        return fresh, float(left.sum() / total) if total > 0 else 0.0
 
-    def _append(self, basis: Rows, old: int, r: Array, square: float) -> float:
-        """Append the direction of r (already off the first `old` vectors), or return the energy dropped."""
-        new = basis.array[old:]
-        expand(-inner(r, new), new, out=r)
-        energy = float(inner_rows(r, r)[0])
-        if energy <= self.tolerance**2 * square:
-            return energy
-        if self.max_rank is not None and len(basis) >= self.max_rank:
-            raise MaxRank(f"max_rank={self.max_rank} is reached; allow more, or a larger tolerance")
-        r /= np.sqrt(energy)
-        expand(-inner(r, basis.array), basis.array, out=r)
-        basis.append(r / np.sqrt(inner_rows(r, r))[:, None])
-        return 0.0
+    def _rank_left(self, basis: Rows) -> Callable[[], None]:
+        """A function to be called before each new direction."""
+        room = np.inf if self.max_rank is None else self.max_rank - len(basis)
 
-    def _reveal(
-        self, here: ParticleSpace, basis: Rows, there: ParticleSpace, images: Rows, other: Rows, names: list[Key]
-    ) -> None:
-        """Draw the images of the newest len(names) basis vectors: fresh normals in the space `there`."""
-        if names:
-            here.keep(basis.array[len(basis) - len(names) :])
-            there.draw(images, names, complement=other.array)
+        def take() -> None:
+            nonlocal room
+            room -= 1
+            if room < 0:
+                raise MaxRank(f"max_rank={self.max_rank} is reached; allow more, or a larger tolerance")
+
+        return take
 
     def _pad(self) -> None:
         q, p = self.S.shape
         if (q, p) != (len(self.D), len(self.X)):
             self.S = np.pad(self.S, ((0, len(self.D) - q), (0, len(self.X) - p)))
-
-    def _combine(
-        self, c: Array, b: Array, S: Array, U: Rows, D: Rows, known: int, dropped: float, parts: bool
-    ) -> Product:
-        """s U c + s D b + D S c."""
-        history = c @ S.T
-        value = expand(self.scale * c, U.array)
-        expand(self.scale * b + history, D.array, out=value)
-        three = None
-        if parts:
-            three = Parts(expand(self.scale * c, U.array), expand(self.scale * b, D.array), expand(history, D.array))
-        return Product(value, c, known, dropped, three)
 
 
 @contextmanager
@@ -252,4 +297,9 @@ class Transposed:
     matrix: GaussianMatrix
 
     def __matmul__(self, y: Array) -> Array:
-        return self.matrix.transposed(y).value
+        return _written(self.matrix.transposed(y))
+
+
+def _written(product: Product) -> Array:
+    assert product.value is not None
+    return product.value

@@ -1,42 +1,100 @@
-"""A growable stack of particle arrays."""
+"""A growable stack of particle arrays, stored in the order in which the kernels read it."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from .micro import BLOCK, CHUNK
+
 Array = np.ndarray
+
+ALIGNED = 64  # bytes: no vector load crosses a cache line
 
 
 class Rows:
-    """Arrays over M particles, one per row, appended one by one or in blocks.
+    """Arrays over M particles, one per row, appended in blocks.
 
-    Storage grows by an eighth (at least 16 rows), so that memory stays within 12.5% of what is used.
+    Storage is a list of chunks of `CHUNK` rows, each (blocks of particles, CHUNK, BLOCK) and never moved: what a block
+    of particles needs of a chunk lies side by side, and growing copies nothing. Rows that are not there yet, and
+    particles past M, are zero. Memory: ceil(count / CHUNK) chunks of CHUNK M numbers.
+
+    Parameters
+    ----------
+    particles : int
+        M.
+    dtype : float64 or float32
+        Of the storage; values go in and come out in double precision.
     """
 
-    def __init__(self, particles: int) -> None:
-        self.particles = particles
-        self._buffer = np.empty((0, particles))
+    def __init__(self, particles: int, dtype: np.dtype | type = np.float64) -> None:
+        self.particles, self.dtype = particles, np.dtype(dtype)
+        self.blocks = -(-particles // BLOCK)
+        self.chunks: list[Array] = []
+        self.addresses = np.empty(0, dtype=np.int64)  # of the chunks, for the kernels
         self._count = 0
+
+    @classmethod
+    def of(cls, array: Array, dtype: np.dtype | type = np.float64) -> Rows:
+        """Return the rows of an array (k, M)."""
+        rows = cls(array.shape[1], dtype)
+        rows.append(array)
+        return rows
 
     def __len__(self) -> int:
         return self._count
 
     @property
     def array(self) -> Array:
-        """The rows appended so far, (count, M): a view that is valid until the next append."""
-        return self._buffer[: self._count]
+        """A copy of the rows appended so far, (count, M), in double precision: for those who look, not for kernels."""
+        return self.tail(0)
+
+    def copy(self) -> Rows:
+        """Return rows of the same content."""
+        other = Rows(self.particles, self.dtype)
+        other._reserve(self._count)
+        for mine, its in zip(self.chunks, other.chunks, strict=False):
+            its[...] = mine
+        other._count = self._count
+        return other
+
+    def tail(self, start: int) -> Array:
+        """A copy of the rows from `start` on, (count - start, M), in double precision."""
+        first = start // CHUNK
+        out = np.zeros((CHUNK * max(len(self.chunks) - first, 0), self.blocks * BLOCK))
+        for k, chunk in enumerate(self.chunks[first:]):
+            out[k * CHUNK : (k + 1) * CHUNK].reshape(CHUNK, self.blocks, BLOCK)[...] = chunk.transpose(1, 0, 2)
+        return np.ascontiguousarray(out[start - first * CHUNK : self._count - first * CHUNK, : self.particles])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the storage."""
+        return sum(chunk.nbytes for chunk in self.chunks)
 
     def append(self, rows: Array) -> None:
         """Append one row (M,) or a block of rows (k, M)."""
         rows = np.atleast_2d(rows)
-        needed = self._count + len(rows)
-        if needed > len(self._buffer):
-            buffer = np.empty((max(needed, len(self._buffer) + max(16, len(self._buffer) // 8)), self.particles))
-            buffer[: self._count] = self.array
-            self._buffer = buffer
-        self._buffer[self._count : needed] = rows
-        self._count = needed
+        self._reserve(self._count + len(rows))
+        whole = self.particles // BLOCK
+        for k, row in enumerate(rows, start=self._count):
+            place = self.chunks[k // CHUNK][:, k % CHUNK]
+            place[:whole] = row[: whole * BLOCK].reshape(whole, BLOCK)
+            if whole < self.blocks:
+                place[whole, : self.particles - whole * BLOCK] = row[whole * BLOCK :]
+        self._count += len(rows)
 
     def truncate(self, count: int) -> None:
         """Forget all rows but the first `count`."""
         self._count = min(self._count, count)
+
+    def _reserve(self, count: int) -> None:
+        while len(self.chunks) * CHUNK < count:
+            self.chunks.append(_aligned((self.blocks, CHUNK, BLOCK), self.dtype))
+            self.addresses = np.array([chunk.ctypes.data for chunk in self.chunks], dtype=np.int64)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Zeros that start at a multiple of `ALIGNED` bytes."""
+    count = int(np.prod(shape))
+    raw = np.zeros(count + ALIGNED // dtype.itemsize, dtype)
+    skip = -raw.ctypes.data % ALIGNED // dtype.itemsize
+    return raw[skip : skip + count].reshape(shape)

@@ -9,15 +9,17 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..errors import InputError, Notice, ResourceError
-from .kernels import expand, inner, inner_rows
+from .kernels import inner, inner_rows
 from .noise import Key, NormalSource
+from .orthogonal import extend, orthonormalise, project_off
 from .rows import Rows
 
 Array = np.ndarray
 Noise = Literal["iid", "width", "matched"]
 
 _UNNAMED = 1 << 29  # a first key entry that nothing else uses
-IN_SPAN = 1e-12  # an array whose relative residual is below this lies in the joint basis up to rounding
+# An array whose relative residual is below this lies in the joint basis up to rounding.
+IN_SPAN = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 
 
 class SpaceFull(ResourceError):
@@ -49,6 +51,8 @@ class ParticleSpace:
         Identifies the random stream of this space.
     name : str
         Used in messages.
+    dtype : float64 or float32
+        How arrays that are drawn or kept are stored; sums over particles are in double precision.
 
     Raises
     ------
@@ -57,15 +61,21 @@ class ParticleSpace:
     """
 
     def __init__(
-        self, particles: int, noise: Noise = "matched", sobol: bool = False, seed: Key = (0,), name: str = "the space"
+        self,
+        particles: int,
+        noise: Noise = "matched",
+        sobol: bool = False,
+        seed: Key = (0,),
+        name: str = "the space",
+        dtype: np.dtype | type = np.float64,
     ) -> None:
         if isinstance(particles, bool) or not isinstance(particles, int | np.integer) or particles < 2:
             raise InputError("particles", particles, "an integer >= 2")
         check_noise(noise, sobol, particles)
-        self.particles, self.noise, self.name = int(particles), noise, name
+        self.particles, self.noise, self.name, self.dtype = int(particles), noise, name, np.dtype(dtype)
         self._source = NormalSource(particles, tuple(seed), sobol)
         self._families: list[Rows] = []  # fresh draws
-        self._kept = Rows(particles)  # what `keep` adds to the joint basis (`matched`)
+        self._kept = Rows(particles, dtype)  # what `keep` adds to the joint basis (`matched`)
         self._counted = 0  # what `keep` was shown in the other modes, which have no joint basis
         self._warned = False
         self._drawn: set[Key] = set()  # the names of all draws
@@ -80,7 +90,7 @@ class ParticleSpace:
 
     def family(self) -> Rows:
         """Return an empty family of fresh normal arrays of this space, to be filled by `draw`."""
-        family = Rows(self.particles)
+        family = Rows(self.particles, self.dtype)
         self._families.append(family)
         return family
 
@@ -97,7 +107,7 @@ class ParticleSpace:
             raise InputError(field, what, f"real arrays of shape (k, {self.particles})")
         return np.ascontiguousarray(rows, dtype=np.float64)
 
-    def draw(self, family: Rows, keys: Sequence[Key], complement: Array | None = None) -> Array:
+    def draw(self, family: Rows, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Append one fresh array per key to `family` and return them, (k, M).
 
         Parameters
@@ -106,34 +116,37 @@ class ParticleSpace:
             One of this space's families.
         keys : sequence of tuples of int
             What the draws are called; equal keys give equal pseudo-random numbers, so none may be used twice.
-        complement : (r, M) orthonormal, optional
+        complement : Rows, orthonormal, optional
             `width` projects the draws off these arrays: the block of the matrix that is already known.
         """
-        start = len(family)
         for key in keys:
-            if key in self._drawn:
+            if key in self._drawn or keys.count(key) > 1:
                 raise InputError("key", key, f"a name that was not drawn before in {self.name}")
-            self._make_room()
-            self._drawn.add(key)
-            family.append(self._shape(self._source.normal(key)[None].copy(), complement))
-        return family.array[start:]
+        if not keys:
+            return np.empty((0, self.particles))
+        self._make_room(len(keys))
+        self._drawn.update(keys)
+        z = np.stack([self._source.normal(key) for key in keys])
+        family.append(self._shape(z, complement))
+        return z
 
-    def sample(self, keys: Sequence[Key], complement: Array | None = None) -> Array:
+    def sample(self, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Return fresh arrays, (k, M), as `draw` does but without adding them to the space: for inputs only looked at.
 
         Each is independent of everything in the space; among themselves they are pseudo-random.
         """
-        return self._shape(np.stack([self._source.pseudo_random(key) for key in keys]), complement)
-
-    def _shape(self, z: Array, complement: Array | None) -> Array:
-        """Impose on iid draws z, in place, the second moments that the noise mode makes exact."""
-        if self.noise == "width" and complement is not None:
-            _project_off(z, [complement])
-        if self.noise == "matched":
-            for _ in range(2):  # twice: the second pass removes the rounding of the first
-                _project_off(z, self._basis())
-                z /= np.sqrt(inner_rows(z, z))[:, None]
+        z = np.stack([self._source.pseudo_random(key) for key in keys])
+        if self.noise != "matched":
+            return self._shape(z, complement)
+        project_off(z, self._basis())
+        z /= np.sqrt(inner_rows(z, z))[:, None]
         return z
+
+    def _shape(self, z: Array, complement: Rows | None) -> Array:
+        """Impose on iid draws z, in place, the second moments that the noise mode makes exact."""
+        if self.noise == "width" and complement is not None and len(complement):
+            project_off(z, (complement,))
+        return orthonormalise(z, self._basis()) if self.noise == "matched" else z
 
     def normal(self, key: Key | None = None, count: int = 1) -> Array:
         """Return `count` fresh N(0, 1) arrays, (count, M), independent of everything in this space so far.
@@ -149,14 +162,7 @@ class ParticleSpace:
         if self.noise != "matched":
             self._counted += len(x)
             return
-        for row in x:
-            norm = np.sqrt(inner_rows(row[None], row[None])[0])
-            residual = _project_off(row[None].copy(), self._basis())
-            size = np.sqrt(inner_rows(residual, residual)[0])
-            if size > IN_SPAN * norm:
-                residual = _project_off(residual / size, self._basis())
-                self._make_room()
-                self._kept.append(residual / np.sqrt(inner_rows(residual, residual))[:, None])
+        extend(self._kept, self._families, x, IN_SPAN[self.dtype] ** 2 * inner_rows(x, x), self._make_room)
 
     def inner(self, x: Array, y: Array) -> Array:
         """Return <x_i, y_j>, (m, k): the particle estimate of E[x_i y_j]."""
@@ -166,15 +172,13 @@ class ParticleSpace:
         """Return the particle estimate of E[x_i], (m,)."""
         return inner(self.arrays_of(x), np.ones((1, self.particles)))[:, 0]
 
-    def _basis(self) -> list[Array]:
-        return [self._kept.array, *(family.array for family in self._families)]
+    def _basis(self) -> list[Rows]:
+        return [self._kept, *self._families]
 
-    def _make_room(self) -> None:
+    def _make_room(self, more: int = 1) -> None:
         if self.noise == "width":  # bases saturate at M by themselves, as in a network of that width
             return
-        needed = self.arrays + 1
-        if needed >= self.particles:
-            raise SpaceFull(self.name, needed, self.particles)
+        needed = self.arrays + more
         if 2 * needed > self.particles and not self._warned:
             self._warned = True
             warnings.warn(
@@ -183,13 +187,8 @@ class ParticleSpace:
                 Notice,
                 stacklevel=2,
             )
-
-
-def _project_off(z: Array, bases: Sequence[Array]) -> Array:
-    """Remove from z, in place, its projection on mutually orthogonal orthonormal blocks."""
-    for basis in bases:
-        expand(-inner(z, basis), basis, out=z)
-    return z
+        if needed >= self.particles:
+            raise SpaceFull(self.name, needed, self.particles)
 
 
 def check_noise(noise: str, sobol: bool, particles: int) -> None:

@@ -1,0 +1,238 @@
+"""Register-blocked products over one block of particles, written in LLVM's vector types.
+
+numba turns a loop into vector code only where the loop is innermost, so a product of tall and skinny matrices written
+in Python loads and stores an accumulator for every multiplication. The kernels here hold a rectangle of accumulators in
+registers, `ROWS` x `WIDE[ROWS]` of them, as a BLAS kernel does:
+
+    expand   o_i += sum_k c_ik b_k         i < ROWS, WIDE vectors of particles at once, k runs
+    reduce   p_ik += sum_a x_ia b_ka       i < ROWS, WIDE rows k at once, the particles a of the block run
+
+All arguments are integers: addresses, and strides in bytes. Rows of b are `BLOCK` particles long and follow each other.
+`ahead` is the address of the piece of b that comes next: it is fetched into the second-level cache meanwhile, line by
+line, which hides the latency of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+BLOCK = 128  # particles of a block: 16 rows of b and 10 of x or o, in double precision, stay in 32 KB
+CHUNK = 16  # rows of b in one piece of storage
+WIDE = {1: 8, 2: 4, 3: 4, 4: 2, 5: 2, 6: 2}  # 8 to 12 accumulators, of the 16 vector registers that AVX2 has
+MOST = max(WIDE)
+LINE = 64  # bytes of a cache line
+
+VECTOR = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32  # bytes of a vector register
+
+_INT, _I32, _DOUBLE = ir.IntType(64), ir.IntType(32), ir.DoubleType()
+
+
+class _Emit:
+    """LLVM instructions on vectors of one kind of real numbers."""
+
+    def __init__(self, builder: Any, real: ir.Type) -> None:
+        self.builder, self.real = builder, real
+        self.size = 8 if real == _DOUBLE else 4
+        self.lanes = VECTOR // self.size
+        self.vector = ir.VectorType(real, self.lanes)
+
+    def at(self, base: Any, *offsets: Any) -> Any:
+        """base + offsets, in bytes; integers are constants."""
+        for offset in offsets:
+            base = self.builder.add(base, _INT(offset) if isinstance(offset, int) else offset)
+        return base
+
+    def load(self, address: Any) -> Any:
+        return self.builder.load(self.builder.inttoptr(address, self.vector.as_pointer()), align=self.size)
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, self.builder.inttoptr(address, self.vector.as_pointer()), align=self.size)
+
+    def splat(self, address: Any) -> Any:
+        """A vector of copies of the number at an address."""
+        one = self.builder.load(self.builder.inttoptr(address, self.real.as_pointer()), align=self.size)
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, one, _I32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, self.lanes), None))
+
+    def add_product(self, a: Any, b: Any, slot: Any) -> None:
+        """slot += a b, in one operation."""
+        product = self.builder.fmul(a, b, flags=("contract",))
+        self.builder.store(self.builder.fadd(product, self.builder.load(slot), flags=("contract",)), slot)
+
+    def slot(self, value: Any) -> Any:
+        """An accumulator; LLVM keeps it in a register."""
+        place = cgutils.alloca_once(self.builder, self.vector)
+        self.builder.store(value, place)
+        return place
+
+    def total(self, value: Any) -> Any:
+        """The sum of a vector's entries, halves first, as a double."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            undefined = ir.Constant(value.type, ir.Undefined)
+            low, high = (
+                self.builder.shuffle_vector(
+                    value, undefined, ir.Constant(ir.VectorType(_I32, lanes), list(range(start, start + lanes)))
+                )
+                for start in (0, lanes)
+            )
+            value = self.builder.fadd(low, high)
+        one = self.builder.extract_element(value, _I32(0))
+        return one if self.real == _DOUBLE else self.builder.fpext(one, _DOUBLE)
+
+    def prefetch(self, address: Any) -> None:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        read, second_level, data = _I32(0), _I32(2), _I32(1)
+        self.builder.call(function, [self.builder.inttoptr(address, byte), read, second_level, data])
+
+
+@contextmanager
+def _range(builder: Any, stop: Any, step: int) -> Iterator[Any]:
+    """A loop over 0, step, 2 step, ... below stop."""
+    with cgutils.for_range_slice(builder, _INT(0), stop, _INT(step)) as (index, _):
+        yield index
+
+
+def _by_rows(e: _Emit, m: Any, body: Callable[[int, Any], None]) -> None:
+    """Call body(rows, i) for rows i.. of the m: nearly equal shares of at most `MOST`, each with code of its own."""
+    builder = e.builder
+    i = cgutils.alloca_once_value(builder, _INT(0))
+    with _while(builder, i, m):
+        start = builder.load(i)
+        left = builder.sub(m, start)
+        shares = builder.udiv(builder.add(left, _INT(MOST - 1)), _INT(MOST))
+        rows = builder.udiv(builder.sub(builder.add(left, shares), _INT(1)), shares)
+        for case in WIDE:
+            with builder.if_then(builder.icmp_unsigned("==", rows, _INT(case))):
+                body(case, start)
+        builder.store(builder.add(start, rows), i)
+
+
+@contextmanager
+def _while(builder: Any, i: Any, m: Any) -> Iterator[None]:
+    """Repeat the block while i < m."""
+    test, body, end = (builder.append_basic_block(name) for name in ("rows.test", "rows.body", "rows.end"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    builder.cbranch(builder.icmp_unsigned("<", builder.load(i), m), body, end)
+    builder.position_at_end(body)
+    yield
+    builder.branch(test)
+    builder.position_at_end(end)
+
+
+def _expand(real: ir.Type) -> Any:
+    """The intrinsic of o (m, BLOCK) += c (m, n) b (n, BLOCK)."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        o, o_stride, c, c_stride, b, n, m, ahead = arguments
+        e = _Emit(builder, real)
+
+        def body(rows: int, i: Any) -> None:
+            wide = WIDE[rows]
+            first, factors = e.at(o, builder.mul(o_stride, i)), e.at(c, builder.mul(c_stride, i))
+            c_rows = [e.at(factors, builder.mul(c_stride, _INT(k))) for k in range(rows)]
+            with _range(builder, _INT(BLOCK * e.size), wide * VECTOR) as column:
+                o_rows = [e.at(first, column, builder.mul(o_stride, _INT(k))) for k in range(rows)]
+                places = [e.at(row, v * VECTOR) for row in o_rows for v in range(wide)]
+                slots = [e.slot(e.load(place)) for place in places]
+                with _range(builder, n, 1) as k:
+                    row = e.at(column, builder.mul(k, _INT(BLOCK * e.size)))
+                    for line in range(0, wide * VECTOR, LINE):
+                        e.prefetch(e.at(ahead, row, line))
+                    vectors = [e.load(e.at(b, row, v * VECTOR)) for v in range(wide)]
+                    for j in range(rows):
+                        factor = e.splat(e.at(c_rows[j], builder.mul(k, _INT(e.size))))
+                        for v in range(wide):
+                            e.add_product(factor, vectors[v], slots[j * wide + v])
+                for slot, place in zip(slots, places, strict=True):
+                    e.store(builder.load(slot), place)
+
+        _by_rows(e, m, body)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def expand(typing, o, o_stride, c, c_stride, b, n, m, ahead):  # type: ignore[no-untyped-def]
+        return types.void(*[types.intp] * 8), emit
+
+    return expand
+
+
+def _reduce(real: ir.Type) -> Any:
+    """The intrinsic of p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; p is in double precision."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, x_stride, b, p, p_stride, m, ahead = arguments
+        e = _Emit(builder, real)
+        length = BLOCK * e.size  # bytes of a row of b
+
+        def body(rows: int, i: Any) -> None:
+            wide = WIDE[rows]
+            first, sums = e.at(x, builder.mul(x_stride, i)), e.at(p, builder.mul(p_stride, i))
+            x_rows = [e.at(first, builder.mul(x_stride, _INT(j))) for j in range(rows)]
+            with _range(builder, _INT(CHUNK), wide) as k:
+                top = builder.mul(k, _INT(length))
+                slots = [e.slot(ir.Constant(e.vector, None)) for _ in range(rows * wide)]
+                with _range(builder, _INT(length), 2 * VECTOR) as start:  # one prefetch serves two vectors
+                    for v in range(wide):
+                        for line in range(0, 2 * VECTOR, LINE):
+                            e.prefetch(e.at(ahead, top, start, v * length + line))
+                    for half in (0, VECTOR):
+                        vectors = [e.load(e.at(b, top, start, v * length + half)) for v in range(wide)]
+                        for j in range(rows):
+                            entry = e.load(e.at(x_rows[j], start, half))
+                            for v in range(wide):
+                                e.add_product(entry, vectors[v], slots[j * wide + v])
+                for j in range(rows):
+                    place = e.at(sums, builder.mul(p_stride, _INT(j)), builder.mul(k, _INT(8)))
+                    for v in range(wide):
+                        target = builder.inttoptr(e.at(place, 8 * v), _DOUBLE.as_pointer())
+                        total = e.total(builder.load(slots[j * wide + v]))
+                        builder.store(builder.fadd(builder.load(target), total), target)
+
+        _by_rows(e, m, body)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def reduce(typing, x, x_stride, b, p, p_stride, m, ahead):  # type: ignore[no-untyped-def]
+        return types.void(*[types.intp] * 7), emit
+
+    return reduce
+
+
+_expand_double, _expand_single = _expand(_DOUBLE), _expand(ir.FloatType())
+_reduce_double, _reduce_single = _reduce(_DOUBLE), _reduce(ir.FloatType())
+
+
+@njit(cache=True)
+def expand_block(  # type: ignore[no-untyped-def]
+    single, o, o_stride, c, c_stride, b, n, m, ahead
+):
+    """o (m, BLOCK) += c (m, n) b (n, BLOCK), n <= CHUNK; all in single precision or all in double."""
+    if single:
+        _expand_single(o, o_stride, c, c_stride, b, n, m, ahead)
+    else:
+        _expand_double(o, o_stride, c, c_stride, b, n, m, ahead)
+
+
+@njit(cache=True)
+def reduce_block(  # type: ignore[no-untyped-def]
+    single, x, x_stride, b, p, p_stride, m, ahead
+):
+    """p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; x and b in single precision or in double, p in double."""
+    if single:
+        _reduce_single(x, x_stride, b, p, p_stride, m, ahead)
+    else:
+        _reduce_double(x, x_stride, b, p, p_stride, m, ahead)

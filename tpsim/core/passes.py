@@ -1,0 +1,223 @@
+"""The two passes of a step over a particle space: each reads the bases of the matrices on either side once.
+
+    forward    h = sum_k c_k b_k,  x = phi(h),  slope = phi'(h);   <x, b'> for the bases b' of the matrix ahead
+    backward   dx = sum_k c_k b_k,  dh = dx slope;                 <dh, b'> for the bases b' of the matrix behind
+
+Fields are formed, used and written block by block, while they are in the cache. Their second moments among themselves
+come along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from . import elementwise
+from .kernels import (
+    CHUNK,
+    Basis,
+    Stack,
+    expand,
+    expand_stack,
+    fold,
+    load_block,
+    partial_sums,
+    reduce_fields,
+    reduce_stack,
+    scratch,
+    store_block,
+    to_single,
+    unit_of,
+)
+from .micro import BLOCK
+
+Array = np.ndarray
+Evaluate = Callable[[Array, Array, Array], None]
+Pair = Callable[[float], tuple[float, float]]
+_FUSED: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a pass has summed over the particles.
+
+    Attributes
+    ----------
+    inner : (m, r) <x_i, b_k> for the bases it was given; backward: <dh_i, b_k>.
+    kernel_x, mean_x : (m, m), (m,) <x_i, x_j> and <x_i>; backward: of dh.
+    kernel_h, mean_h : (m, m), (m,) <h_i, h_j> and <h_i>; backward: empty.
+    """
+
+    inner: Array
+    kernel_x: Array
+    mean_x: Array
+    kernel_h: Array
+    mean_h: Array
+
+
+@njit(cache=True)
+def _moments(m, x, sheet, column):  # type: ignore[no-untyped-def]
+    """sheet[:, column:] += x x' and, in one more column, the sums of the rows; for a block of m (padded) fields."""
+    reduce_fields(m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
+    last = column + x.shape[0]
+    for i in range(m):
+        s = 0.0
+        for a in range(BLOCK):
+            s += x[i, a]
+        sheet[i, last] += s
+
+
+@njit(cache=True)
+def _observe(m, x, spare, addresses, single, index, sheet, ahead):  # type: ignore[no-untyped-def]
+    """Add to a unit's sheet <x, b'> and the moments of x for one block."""
+    place = to_single(x, m, spare) if single else x.ctypes.data
+    reduce_stack(single, m, place, addresses, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
+    _moments(m, x, sheet, addresses.size * CHUNK)
+
+
+def _forward(pair: Pair) -> Callable[..., None]:
+    """The kernel of the forward pass through one activation; numba's cache tells them apart by `pair`."""
+
+    @njit(parallel=True, cache=True, **_FUSED)
+    def kernel(coefficients, basis, counts, single, unit, h, x, slope, onto, partial, scratch):  # type: ignore[no-untyped-def]
+        m, particles = h.shape
+        size = 4 if single else 8
+        for u in prange((particles + unit - 1) // unit):
+            work, sheet = scratch[numba.get_thread_id()], partial[u]
+            hb, xb, sb = work[0], work[1], work[2]
+            for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+                stop, index = min(particles, start + BLOCK), start // BLOCK
+                following = basis[0] + (index + 1) * CHUNK * BLOCK * size
+                second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
+                hb[:] = 0.0
+                expand_stack(single, m, coefficients.ctypes.data, basis, counts, index, hb, sb, second)
+                for i in range(m):
+                    for a in range(BLOCK):
+                        xb[i, a], sb[i, a] = pair(hb[i, a])
+                    for a in range(stop - start, BLOCK):
+                        xb[i, a] = 0.0
+                xb[m:] = 0.0
+                store_block(hb, h, start, stop)
+                store_block(xb, x, start, stop)
+                store_block(sb, slope, start, stop)
+                _observe(m, xb, sb, onto, single, index, sheet, following)
+                _moments(m, hb, sheet, onto.size * CHUNK + xb.shape[0] + 1)
+
+    return kernel
+
+
+FORWARD = {
+    name: _forward(getattr(elementwise, "_" + name))
+    for name in ("tanh", "sigmoid", "erf", "silu", "gelu", "softplus", "relu", "identity")
+}
+
+
+@njit(parallel=True, cache=True)
+def _look(h, x, onto, single, unit, partial, scratch):  # type: ignore[no-untyped-def]
+    """The second half of a forward pass, for an activation that is no kernel."""
+    m, particles = h.shape
+    for u in prange((particles + unit - 1) // unit):
+        work, sheet = scratch[numba.get_thread_id()], partial[u]
+        work[:2] = 0.0
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop, index = min(particles, start + BLOCK), start // BLOCK
+            load_block(h, start, stop, work[0])
+            load_block(x, start, stop, work[1])
+            size = 4 if single else 8
+            ahead = onto[0] + (index + 1) * CHUNK * BLOCK * size if onto.size else 0
+            _observe(m, work[1], work[2], onto, single, index, sheet, ahead)
+            _moments(m, work[0], sheet, onto.size * CHUNK + work.shape[1] + 1)
+
+
+@njit(parallel=True, cache=True)
+def _backward(coefficients, basis, counts, single, unit, slope, dh, onto, partial, scratch):  # type: ignore[no-untyped-def]
+    m, particles = dh.shape
+    size = 4 if single else 8
+    for u in prange((particles + unit - 1) // unit):
+        work, sheet = scratch[numba.get_thread_id()], partial[u]
+        db, sb, spare = work[0], work[1], work[2]
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop, index = min(particles, start + BLOCK), start // BLOCK
+            following = basis[0] + (index + 1) * CHUNK * BLOCK * size
+            second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
+            db[:] = 0.0
+            expand_stack(single, m, coefficients.ctypes.data, basis, counts, index, db, spare, second)
+            load_block(slope, start, stop, sb)
+            for i in range(m):
+                for a in range(BLOCK):
+                    db[i, a] *= sb[i, a]
+            store_block(db, dh, start, stop)
+            _observe(m, db, spare, onto, single, index, sheet, following)
+
+
+def forward_pass(
+    coefficients: Array, basis: Basis, activation: str | Evaluate, h: Array, x: Array, slope: Array, onto: Basis
+) -> Sums:
+    """Write h = coefficients @ basis, x = phi(h), slope = phi'(h), and return <x, onto> and moments.
+
+    Parameters
+    ----------
+    coefficients : (m, r)
+    basis : Rows or a sequence of them, r in all, at least one
+    activation : a name of `FORWARD`, or a function that writes x and slope from h
+    h, x, slope : (m, M), overwritten
+    onto : Rows or a sequence of them, possibly none
+
+    Cost: 2 m M (r + r' + 2 m) flops for r' rows in `onto`; reads both bases once, writes three fields.
+    """
+    here, there = Stack.of(basis), Stack.of(onto)
+    m, particles = h.shape
+    padded, width = _sheet(m, there, 2)
+    partial, work, unit = partial_sums(particles, m, width), scratch(m, 3), unit_of(particles)
+    if isinstance(activation, str):
+        FORWARD[activation](
+            here.pad(coefficients), here.addresses, here.counts, here.single, unit, h, x, slope, there.addresses,
+            partial, work,
+        )  # fmt: skip
+    else:
+        h[...] = 0.0
+        expand(coefficients, here, out=h)
+        activation(h, x, slope)
+        partial, work = partial_sums(particles, m, width), scratch(m, 3)
+        _look(h, x, there.addresses, here.single, unit, partial, work)
+    sums = _folded(partial, particles)
+    first = CHUNK * len(there.counts)
+    second = first + padded + 1
+    return Sums(
+        there.unpad(sums[:, :first]),
+        sums[:, first : first + m], sums[:, first + padded],
+        sums[:, second : second + m], sums[:, second + padded],
+    )  # fmt: skip
+
+
+def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis) -> Sums:
+    """Write dh = (coefficients @ basis) slope, and return <dh, onto> and moments; see `forward_pass`."""
+    here, there = Stack.of(basis), Stack.of(onto)
+    m, particles = dh.shape
+    padded, width = _sheet(m, there, 1)
+    partial = partial_sums(particles, m, width)
+    _backward(
+        here.pad(coefficients), here.addresses, here.counts, here.single, unit_of(particles), slope, dh,
+        there.addresses, partial, scratch(m, 3),
+    )  # fmt: skip
+    sums = _folded(partial, particles)
+    first = CHUNK * len(there.counts)
+    none = np.empty(0)
+    return Sums(there.unpad(sums[:, :first]), sums[:, first : first + m], sums[:, first + padded], none, none)
+
+
+def _sheet(m: int, onto: Stack, fields: int) -> tuple[int, int]:
+    """Fields rounded up to whole chunks, and the columns of a sheet: <., onto>, then moments and mean of each field."""
+    padded = CHUNK * -(-m // CHUNK)
+    return padded, CHUNK * len(onto.counts) + fields * (padded + 1)
+
+
+def _folded(partial: Array, particles: int) -> Array:
+    sums = np.zeros(partial.shape[1:])
+    fold(partial, sums)
+    return sums / particles
