@@ -32,20 +32,20 @@ TANH_2 = (PROBLEM, Network(2, "tanh", 1.3), Training(6, 0.4, reduction="mean"))
 SILU_3 = (PROBLEM, Network(3, "silu", 1.0), Training(7, 0.2, reduction="mean"))
 CASES = {"tanh-2": TANH_2, "silu-3": SILU_3}
 SIZES = dict(particles=2048, seconds=4.0, seed=100, progress=False)
-FORWARD, BACKWARD = "forward", "backward"
+NAMES = FORWARD, BACKWARD = "forward", "backward"
 
 
 @contextmanager
 def without_zdot(*directions: str) -> Iterator[None]:
     """Plant the bug: the responses b = <V, x> and a = <U, y> are taken to be zero."""
-    right = GaussianMatrix._combine
+    right = GaussianMatrix._coefficients
 
-    def wrong(self, c, b, S, U, D, *others):  # U is V in products with the transpose
-        drop = (BACKWARD if U is self.V else FORWARD) in directions
-        return right(self, c, np.zeros_like(b) if drop else b, S, U, D, *others)
+    def wrong(self, product):
+        zhat, zdot, history = right(self, product)
+        return zhat, np.zeros_like(zdot) if NAMES[product.direction] in directions else zdot, history
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GaussianMatrix, "_combine", wrong)
+        patch.setattr(GaussianMatrix, "_coefficients", wrong)
         yield
 
 

@@ -60,7 +60,7 @@ def test_innovations_are_those_against_the_whole_history(activation):
                 run.innovation_backward.isel(at).sel(layer=l), off(fields.dh[l], gradients[l]), rtol=0, atol=1e-7
             )
             increments[l].append(delta / np.linalg.norm(delta, axis=1)[:, None])
-            gradients[l].append(fields.dh[l])
+            gradients[l].append(fields.dh[l].copy())
         update(state, fields, 2.0 * (fields.f - TARGETS), training.rates(step, 3))
         before = fields
     assert run.innovation_forward.sel(layer=[2, 3]).min() > 1e-5  # of which 1e-7 says something

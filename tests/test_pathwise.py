@@ -17,7 +17,7 @@ import torch
 from tests.oracles.compare import check_means, richardson
 from tests.oracles.linear import input_coordinates
 from tpsim import Network, Problem, Training
-from tpsim.core import GaussianMatrix
+from tpsim.core import BACKWARD, FORWARD, GaussianMatrix
 from tpsim.mlp import Settings, State, backward, forward, update
 
 Array = np.ndarray
@@ -120,21 +120,24 @@ def pathwise_run(problem: Problem, network: Network, training: Training, state: 
 class WithoutZdot(GaussianMatrix):
     """A wrong engine: no response terms."""
 
-    def _combine(self, c, b, *rest):
-        return super()._combine(c, np.zeros_like(b), *rest)
+    def _coefficients(self, product):
+        zhat, zdot, history = super()._coefficients(product)
+        return zhat, np.zeros_like(zdot), history
 
 
 class WithoutCurrentStep(GaussianMatrix):
     """A wrong engine: the response of W'dh_t to W x_s is summed to s = t-1, as (B.8) is printed."""
 
-    def product(self, x, *rest):
-        self.before = len(self.X)
-        return super().product(x, *rest)
+    def meet(self, direction, *rest):
+        if direction == FORWARD:
+            self.before = len(self.X)
+        return super().meet(direction, *rest)
 
-    def _combine(self, c, b, S, U, D, *rest):
-        if D is self.X:
-            b = np.where(np.arange(b.shape[1]) < self.before, b, 0.0)
-        return super()._combine(c, b, S, U, D, *rest)
+    def _coefficients(self, product):
+        zhat, zdot, history = super()._coefficients(product)
+        if product.direction == BACKWARD:
+            zdot = np.where(np.arange(zdot.shape[1]) < self.before, zdot, 0.0)
+        return zhat, zdot, history
 
 
 def engine_run(

@@ -107,6 +107,7 @@ class SimulationTable:
     workers: StrictInt | None = _key(None, "an integer >= 1")
     threads: StrictInt | None = _key(None, "an integer >= 1")
     limit: Literal["mup", "ip", "ntp", "sp"] = _key("mup", '"mup", "ip", "ntp" or "sp"')
+    dtype: Literal["float64", "float32"] = _key("float64", '"float64" or "float32"')
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .task import Task, resolve_settings
 from .task import prepare as prepare_task
 
 ARRAYS = ("inputs", "targets", "probes", "probe_targets")
-SETTINGS = ("particles", "noise", "sobol", "tolerance", "seed", "max_rank")
+SETTINGS = ("particles", "noise", "sobol", "tolerance", "seed", "max_rank", "dtype")
 SNAPSHOT_BYTES = 2**30  # what may be spent on particle snapshots that only a figure needs
 
 

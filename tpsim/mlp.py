@@ -31,6 +31,7 @@ from .core import (
 from .problem import Network
 
 Array = np.ndarray
+Terms = tuple[Array, tuple[Rows, ...]]  # coefficients (k, r) and the r rows that they belong to
 
 INPUT_IN_SPAN = 1e-12  # an input whose relative residual is below this lies in the span of the earlier ones
 _FIRST, _READOUT = 1 << 20, 1 << 21  # first key entries that no hidden matrix uses
@@ -157,7 +158,7 @@ def forward(state: State, step: int, samples: Array, parts: bool = False) -> Fie
     Source: (B.1)-(B.3) and item 4; the responses of item 4 enter as <V, x>, see `GaussianMatrix`.
     """
     fields, L = state.fields(step, samples), state.depth
-    terms = state.first.terms(state.first.coordinates[samples])
+    terms: Terms = state.first.terms(state.first.coordinates[samples])
     for l in range(1, L + 1):
         onto = state.hidden[l + 1].sides[FORWARD].onto if l < L else (state.readout,)
         # Z^h is the sum of its terms, Z^x = phi(Z^h)
@@ -200,7 +201,7 @@ def output(readout: Rows | Array, x: Array) -> Array:
 
 def backward(state: State, fields: Fields, parts: bool = False) -> None:
     """Z^{dh^l_t(xi_i)} for l = L..1 (B.6)-(B.8), written into `fields`."""
-    terms = np.ones((len(fields.samples), 1)), (state.readout,)  # (B.6) Z^{dx^L} = Z^{What_t}
+    terms: Terms = np.ones((len(fields.samples), 1)), (state.readout,)  # (B.6) Z^{dx^L} = Z^{What_t}
     for l in range(state.depth, 0, -1):
         onto = state.hidden[l].sides[BACKWARD].onto if l > 1 else ()
         sums = backward_pass(*terms, fields.slope[l], fields.dh[l], onto)  # (B.7) Z^dh = Z^dx phi'(Z^h)

@@ -130,6 +130,7 @@ def attributes(task: Task, notices: list[str]) -> dict[str, Any]:
             "seed": settings.seed,
             "max_rank": settings.max_rank,
             "limit": task.limit,
+            "dtype": settings.dtype,
         },
     }
     short = parametrization_title(task.limit).split(":")[0]

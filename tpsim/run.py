@@ -64,6 +64,7 @@ def simulate(
     max_rank: int | None = None,
     threads: int | None = None,
     limit: str = "mup",
+    dtype: str = "float64",
 ) -> xr.Dataset:
     """Simulate the infinite-width limit of training `network` on `problem`: that of muP unless `limit` says otherwise.
 
@@ -103,6 +104,10 @@ def simulate(
         Whose limit (Table 2). `ip` is the same recursion from hidden matrices that are zero. In `ntp` and `sp` features
         do not move: each replica is a draw of f_0, see `tpsim.lazy`. With noise="width": the network of width M in
         this parametrization.
+    dtype : "float64" or "float32"
+        How arrays over particles that are kept are stored, and multiplied; sums over particles are in double precision.
+        float32 needs half the memory and about half the time. It changes f by some 1e-6, far below the standard error
+        (`benchmarks/single.py` measures it); its smallest tolerance is 1e-5.
 
     Returns
     -------
@@ -127,7 +132,7 @@ def simulate(
         problem, network, training, particles=particles, replicas=replicas, noise=noise, sobol=sobol,
         tolerance=tolerance, seed=seed, record_every=record_every, workers=workers, probe_every=probe_every,
         joint_every=joint_every, snapshots=snapshots, parts=parts, max_rank=max_rank, threads=threads,
-        limit=limit,
+        limit=limit, dtype=dtype,
     )  # fmt: skip
     return execute(task, progress)
 

@@ -167,7 +167,7 @@ def _initial(task: Task, inputs: Array, replica: int) -> tuple[State, Fields]:
 
 def _moments(inputs: Array, fields: Fields) -> tuple[Array, Array]:
     """K^0..K^L, (L+1, N, N), and Kdot^1..Kdot^L, (L, N, N)."""
-    K = [inputs @ inputs.T] + [inner(x, x) for x in fields.x[1:]]
+    K = [inputs @ inputs.T] + [kernel for _, kernel in sorted(fields.kernel_x.items())]
     return np.array(K), np.array([inner(slope, slope) for slope in fields.slope[1:]])
 
 
@@ -175,9 +175,7 @@ def _arrays(task: Task, state: State, fields: Fields) -> dict[str, Array]:
     """What is reported of the samples' fields, which no step changes."""
     layers = range(1, state.depth + 1)
     arrays = {
-        "kernel_h": np.array([inner(h, h) for h in fields.h[1:]]),
-        "mean_h": np.array([state.space[l].mean(fields.h[l]) for l in layers]),
-        "mean_x": np.array([state.space[l].mean(fields.x[l]) for l in layers]),
+        name: np.array([getattr(fields, name)[l] for l in layers]) for name in ("kernel_h", "mean_h", "mean_x")
     }
     if task.schedule.snapshot:
         backward(state, fields)

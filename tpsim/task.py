@@ -24,6 +24,7 @@ from .record import Schedule
 Array = np.ndarray
 
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
+SMALLEST_TOLERANCE = {"float64": 0.0, "float32": 1e-5}  # residuals of stored arrays are known to 1e-7 in float32
 TILES_PER_THREAD = 8  # with fewer, waking a sleeping thread costs more than it saves
 JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
 
@@ -89,6 +90,7 @@ def prepare(
     max_rank: int | None,
     threads: int | None,
     limit: str,
+    dtype: str,
 ) -> Task:
     """Check every argument of `simulate`, all of them given, and resolve what is None.
 
@@ -102,7 +104,7 @@ def prepare(
         The lower bound of the memory does not fit, or step 0 alone would fill a space.
     """
     check_arguments(problem, network, training)
-    settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank)
+    settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank, dtype)
     check_limit(limit, parts, noise)
     positive_int("replicas", replicas)
     check_records(problem, network, training, positive_int("record_every", record_every), replicas)
@@ -119,8 +121,9 @@ def prepare(
 
 
 def resolve_settings(
-    particles: int, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None
-) -> Settings:
+    particles: int, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None,
+    dtype: str,
+) -> Settings:  # fmt: skip
     """Check how the limit is to be simulated, and resolve the defaults of `sobol` and `tolerance`."""
     positive_int("particles", particles, 2)
     positive_int("seed", seed, 0)
@@ -132,11 +135,16 @@ def resolve_settings(
     check_noise(noise, bool(sobol), particles)
     if tolerance is None:
         tolerance = min(3.0 / np.sqrt(particles), 0.5) if noise == "iid" else DEFAULT_TOLERANCE[noise]
+        tolerance = max(tolerance, SMALLEST_TOLERANCE.get(dtype, 0.0) if isinstance(dtype, str) else 0.0)
     elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
     if max_rank is not None:
         positive_int("max_rank", max_rank)
-    return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank)
+    if not isinstance(dtype, str) or dtype not in SMALLEST_TOLERANCE:
+        raise InputError("dtype", dtype, "'float64' or 'float32'")
+    if tolerance < SMALLEST_TOLERANCE[dtype]:
+        raise InputError("tolerance", tolerance, f"at least {SMALLEST_TOLERANCE[dtype]} with dtype={dtype!r}")
+    return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank, dtype)
 
 
 def schedule_of(

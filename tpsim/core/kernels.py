@@ -7,6 +7,7 @@ sums are folded in order, so results do not depend on the number of threads. Buf
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,26 +46,22 @@ class Stack:
     @classmethod
     def of(cls, basis: Basis) -> Stack:
         """Return the stack of one `Rows`, an array (r, M), or a sequence of `Rows`."""
-        if isinstance(basis, Stack):
-            return basis
         if isinstance(basis, np.ndarray):
             basis = Rows.of(basis)
         members = (basis,) if isinstance(basis, Rows) else tuple(basis)
-        held = [member.addresses[: -(-len(member) // CHUNK)] for member in members]
-        counts = [np.minimum(CHUNK, len(member) - CHUNK * np.arange(len(a))) for member, a in zip(members, held, strict=True)]
+        single = bool(members) and members[0].dtype == np.float32
+        if len(members) == 1:
+            return cls(members, *members[0].held, single)
         none = np.empty(0, dtype=np.int64)
-        return cls(
-            members,
-            np.concatenate([none, *held]),
-            np.concatenate([none, *counts]),
-            bool(members) and members[0].dtype == np.float32,
-        )
+        held = [member.held for member in members]
+        addresses, counts = (np.concatenate([none, *(both[k] for both in held)]) for k in range(2))
+        return cls(members, addresses, counts, single)
 
     def __len__(self) -> int:
-        return int(self.counts.sum())
+        return sum(len(member) for member in self.members)
 
     def pad(self, coefficients: Array) -> Array:
-        """Return coefficients (m, r) in the columns of the chunks, (m, CHUNK chunks), in the precision of the storage."""
+        """Return coefficients (m, r) in the columns of the chunks, (m, CHUNK chunks), as the storage is."""
         out = np.zeros((len(coefficients), CHUNK * len(self.counts)), np.float32 if self.single else np.float64)
         for here, there in self._columns():
             out[:, there] = coefficients[:, here]
@@ -94,7 +91,7 @@ _local = threading.local()
 def buffer(name: str, shape: tuple[int, ...]) -> Array:
     """Return this thread's float64 array of that name and shape, its content arbitrary; kept for the next call."""
     kept: dict[str, Array] = _local.__dict__.setdefault("kept", {})
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if name not in kept or kept[name].size < size:
         kept[name] = np.empty(max(size, 1))
     return kept[name][:size].reshape(shape)
@@ -123,7 +120,7 @@ def scratch(m: int, fields: int) -> Array:
 
 
 @njit(cache=True)
-def load_block(x, start, stop, block):  # type: ignore[no-untyped-def]
+def load_block(x, start, stop, block):
     """block (m, BLOCK) = x[:, start:stop], zeros past the end."""
     for i in range(x.shape[0]):
         for a in range(stop - start):
@@ -133,7 +130,7 @@ def load_block(x, start, stop, block):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def store_block(block, x, start, stop):  # type: ignore[no-untyped-def]
+def store_block(block, x, start, stop):
     """x[:, start:stop] = block."""
     for i in range(x.shape[0]):
         for a in range(stop - start):
@@ -141,7 +138,7 @@ def store_block(block, x, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def to_single(block, m, out):  # type: ignore[no-untyped-def]
+def to_single(block, m, out):
     """Return the address of a block in single precision, written over the storage of `out`."""
     single = out.reshape(-1).view(np.float32)
     for i in range(m):
@@ -151,7 +148,7 @@ def to_single(block, m, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def expand_stack(single, m, coefficients, addresses, counts, index, block, spare, ahead):  # type: ignore[no-untyped-def]
+def expand_stack(single, m, coefficients, addresses, counts, index, block, spare, ahead):
     """block (m, BLOCK) += coefficients times the rows of all chunks at block number `index` of the particles.
 
     In single precision the sum of the rows is formed in `spare` and added at the end.
@@ -176,7 +173,7 @@ def expand_stack(single, m, coefficients, addresses, counts, index, block, spare
 
 
 @njit(cache=True)
-def reduce_stack(single, m, x, addresses, index, sums, stride, ahead):  # type: ignore[no-untyped-def]
+def reduce_stack(single, m, x, addresses, index, sums, stride, ahead):
     """sums (m, CHUNK chunks) += x (m, BLOCK) times the rows of all chunks, transposed; x, sums: addresses."""
     size = 4 if single else 8
     piece = index * CHUNK * BLOCK * size
@@ -188,7 +185,7 @@ def reduce_stack(single, m, x, addresses, index, sums, stride, ahead):  # type: 
 
 
 @njit(cache=True)
-def reduce_fields(m, x, y, sums, stride):  # type: ignore[no-untyped-def]
+def reduce_fields(m, x, y, sums, stride):
     """sums (m, rows of y) += x y' for two blocks of fields; rows of y past the last must be finite."""
     chunks = y.shape[0] // CHUNK
     for k in range(chunks):
@@ -197,7 +194,7 @@ def reduce_fields(m, x, y, sums, stride):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True)
-def _expand(coefficients, addresses, counts, single, unit, out, scratch):  # type: ignore[no-untyped-def]
+def _expand(coefficients, addresses, counts, single, unit, out, scratch):
     m, particles = out.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -213,7 +210,7 @@ def _expand(coefficients, addresses, counts, single, unit, out, scratch):  # typ
 
 
 @njit(parallel=True, cache=True)
-def _reduce(x, addresses, single, unit, partial, scratch):  # type: ignore[no-untyped-def]
+def _reduce(x, addresses, single, unit, partial, scratch):
     m, particles = x.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -229,7 +226,7 @@ def _reduce(x, addresses, single, unit, partial, scratch):  # type: ignore[no-un
 
 
 @njit(parallel=True, cache=True)
-def _accumulate(coefficients, x, addresses, single, unit, scratch):  # type: ignore[no-untyped-def]
+def _accumulate(coefficients, x, addresses, single, unit, scratch):
     m, particles = x.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -248,7 +245,7 @@ def _accumulate(coefficients, x, addresses, single, unit, scratch):  # type: ign
 
 
 @njit(cache=True)
-def fold(partial, out):  # type: ignore[no-untyped-def]
+def fold(partial, out):
     """out += the sheets of partial, in order."""
     for unit in range(partial.shape[0]):
         for i in range(out.shape[0]):
@@ -333,7 +330,7 @@ _SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector code
 
 
 @njit(parallel=True, cache=True, fastmath=_SUMS)
-def _row_sums(x, y, unit, partial):  # type: ignore[no-untyped-def]
+def _row_sums(x, y, unit, partial):
     particles = x.shape[1]
     for u in prange((particles + unit - 1) // unit):
         start, stop = u * unit, min(particles, (u + 1) * unit)
@@ -346,7 +343,7 @@ def _row_sums(x, y, unit, partial):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True, fastmath=_SUMS)
-def _row_changes(x, y, unit, partial):  # type: ignore[no-untyped-def]
+def _row_changes(x, y, unit, partial):
     particles = x.shape[1]
     for u in prange((particles + unit - 1) // unit):
         start, stop = u * unit, min(particles, (u + 1) * unit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -257,22 +258,16 @@ class GaussianMatrix:
         suspects = np.flatnonzero((square > 0.0) if explicit else (left > allowed))
         fresh: list[int] = []
         if suspects.size:
-            found, left[suspects] = extend(side.basis, (), x[suspects], allowed[suspects], self._rank_left(side.basis))
+            found, left[suspects] = extend(
+                side.basis, (), x[suspects], allowed[suspects], functools.partial(self._check_rank, side.basis)
+            )
             fresh = [int(suspects[i]) for i in found]
         total = square.sum()
         return fresh, float(left.sum() / total) if total > 0 else 0.0
 
-    def _rank_left(self, basis: Rows) -> Callable[[], None]:
-        """A function to be called before each new direction."""
-        room = np.inf if self.max_rank is None else self.max_rank - len(basis)
-
-        def take() -> None:
-            nonlocal room
-            room -= 1
-            if room < 0:
-                raise MaxRank(f"max_rank={self.max_rank} is reached; allow more, or a larger tolerance")
-
-        return take
+    def _check_rank(self, basis: Rows, more: int) -> None:
+        if self.max_rank is not None and len(basis) + more > self.max_rank:
+            raise MaxRank(f"max_rank={self.max_rank} is reached; allow more, or a larger tolerance")
 
     def _pad(self) -> None:
         q, p = self.S.shape

@@ -164,7 +164,7 @@ def _expand(real: ir.Type) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def expand(typing, o, o_stride, c, c_stride, b, n, m, ahead):  # type: ignore[no-untyped-def]
+    def expand(typing, o, o_stride, c, c_stride, b, n, m, ahead):
         return types.void(*[types.intp] * 8), emit
 
     return expand
@@ -206,7 +206,7 @@ def _reduce(real: ir.Type) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def reduce(typing, x, x_stride, b, p, p_stride, m, ahead):  # type: ignore[no-untyped-def]
+    def reduce(typing, x, x_stride, b, p, p_stride, m, ahead):
         return types.void(*[types.intp] * 7), emit
 
     return reduce
@@ -217,7 +217,7 @@ _reduce_double, _reduce_single = _reduce(_DOUBLE), _reduce(ir.FloatType())
 
 
 @njit(cache=True)
-def expand_block(  # type: ignore[no-untyped-def]
+def expand_block(
     single, o, o_stride, c, c_stride, b, n, m, ahead
 ):
     """o (m, BLOCK) += c (m, n) b (n, BLOCK), n <= CHUNK; all in single precision or all in double."""
@@ -228,7 +228,7 @@ def expand_block(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def reduce_block(  # type: ignore[no-untyped-def]
+def reduce_block(
     single, x, x_stride, b, p, p_stride, m, ahead
 ):
     """p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; x and b in single precision or in double, p in double."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,8 @@ Array = np.ndarray
 KEPT = 0.5  # a projection that leaves this share of the energy has lost no digit: once is enough (Kahan & Parlett)
 PIVOT = 0.1  # likewise for the smallest pivot of a Gram matrix near the identity
 PASSES = 4
+# Of a pivot of a Gram matrix, relative to its diagonal entry: its rounding, and the size from which it is clearly new.
+ROUNDING, CLEAR = 1e-12, 1e-6
 
 
 def project_off(z: Array, bases: Sequence[Rows]) -> Array:
@@ -51,7 +54,7 @@ def extend(
     others: Sequence[Rows],
     x: Array,
     allowed: Array,
-    make_room: Callable[[], None] = lambda: None,
+    make_room: Callable[[int], None] = lambda more: None,
 ) -> tuple[list[int], Array]:
     """Append to `basis` every direction that the rows of x have outside the span of `basis` and `others`.
 
@@ -61,34 +64,79 @@ def extend(
     others : more orthonormal Rows, orthogonal to `basis` and each other
     x : (m, M)
     allowed : (m,) the energy |r|^2 of a residual up to which it is dropped
-    make_room : called before a direction is accepted; may raise
+    make_room : called with a number of directions before they are accepted; may raise
 
     Returns
     -------
     The indices of the rows that brought a new direction, in order, and the energy that was dropped of each row (m,).
 
-    Error: orthonormal to rounding (Gram-Schmidt twice, normalising between the passes).
+    Error: orthonormal to rounding (Gram-Schmidt at least twice, normalising between the passes).
     """
     fresh: list[int] = []
     dropped = np.zeros(len(x))
     for start in range(0, len(x), CHUNK):
-        residuals = x[start : start + CHUNK].copy()
+        block = slice(start, start + CHUNK)
+        residuals = x[block].copy()
         project_off(residuals, (basis, *others))
-        accepted = Rows(basis.particles)
-        for i, r in enumerate(residuals, start):
-            r = r[None]
-            if len(accepted):
-                project_off(r, (accepted,))
-            energy = float(inner_rows(r, r)[0])
-            if energy > allowed[i]:
-                make_room()
-                accepted.append(r / np.sqrt(energy))
-                fresh.append(i)
-            else:  # whatever is not a number, too
-                dropped[i] = energy
-        if len(accepted):
-            basis.append(_settle(accepted.array, (basis, *others)))
+        energy = inner_rows(residuals, residuals)
+        far = (energy > allowed[block]) & np.isfinite(energy)
+        dropped[block] = np.where(far, 0.0, energy)
+        rows = np.flatnonzero(far)
+        if not rows.size:
+            continue
+        chosen = _choose(residuals[rows], allowed[start + rows])
+        dropped[start + rows] = chosen.left
+        make_room(len(chosen.rows))
+        basis.append(_settle(chosen.directions, (basis, *others)))
+        fresh += [int(i) for i in start + rows[chosen.rows]]
     return fresh, dropped
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which of some residuals are new directions, in order: normalised, nearly orthogonal; and what of each is left."""
+
+    rows: Array
+    directions: Array
+    left: Array
+
+
+def _choose(residuals: Array, allowed: Array) -> _Choice:
+    """Gram-Schmidt in order of appearance among residuals, on their Gram matrix where its rounding allows it.
+
+    A pivot is known to `ROUNDING` of the residual's energy: enough to drop what is below an `allowed` larger than that,
+    and to accept what keeps `CLEAR` of its energy.
+    """
+    gram = inner(residuals, residuals)
+    energy = np.diag(gram)
+    rest, rows, left = gram.copy(), [], np.zeros(len(gram))
+    for i in range(len(gram)):
+        pivot = rest[i, i]
+        new = pivot > allowed[i]
+        if pivot < CLEAR * energy[i] if new else allowed[i] < ROUNDING * energy[i]:
+            return _choose_one_by_one(residuals, allowed)
+        if new:
+            rows.append(i)
+            rest -= np.outer(rest[:, i], rest[i]) / pivot
+        else:
+            left[i] = max(pivot, 0.0)
+    factor = np.linalg.cholesky(gram[np.ix_(rows, rows)])
+    return _Choice(np.array(rows, dtype=int), expand(np.linalg.inv(factor), residuals[rows]), left)
+
+
+def _choose_one_by_one(residuals: Array, allowed: Array) -> _Choice:
+    """`_choose` on the particles themselves: every residual is formed."""
+    accepted, rows, left = Rows(residuals.shape[1]), [], np.zeros(len(residuals))
+    for i, r in enumerate(residuals):
+        r = r[None]
+        project_off(r, (accepted,))
+        energy = float(inner_rows(r, r)[0])
+        if energy > allowed[i]:
+            rows.append(i)
+            accepted.append(r / np.sqrt(energy))
+        else:
+            left[i] = energy
+    return _Choice(np.array(rows, dtype=int), accepted.array, left)
 
 
 def _settle(z: Array, bases: Sequence[Rows]) -> Array:
@@ -98,15 +146,20 @@ def _settle(z: Array, bases: Sequence[Rows]) -> Array:
     """
     for _ in range(PASSES):
         project_off(z, bases)
-        done, least = Rows(z.shape[1]), 1.0
-        for r in z:
-            r = r[None]
-            if len(done):
-                project_off(r, (done,))
-            energy = float(inner_rows(r, r)[0])
-            least = min(least, energy)
-            done.append(r / np.sqrt(energy))
-        z = done.array
-        if least >= KEPT:
-            break
+        gram = inner(z, z)
+        if np.abs(gram - np.eye(len(z))).sum(axis=1).max() < 1.0 - KEPT:  # hence positive definite
+            return np.asarray(expand(np.linalg.inv(np.linalg.cholesky(gram)), z))
+        z = _one_by_one(z)
     return z
+
+
+def _one_by_one(z: Array) -> Array:
+    """Orthonormalise rows that may be nearly parallel."""
+    done = Rows(z.shape[1])
+    for r in z:
+        r = r[None]
+        for _ in range(2):
+            project_off(r, (done,))
+            r /= np.sqrt(inner_rows(r, r))[:, None]
+        done.append(r)
+    return done.array

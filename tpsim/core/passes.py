@@ -61,7 +61,7 @@ class Sums:
 
 
 @njit(cache=True)
-def _moments(m, x, sheet, column):  # type: ignore[no-untyped-def]
+def _moments(m, x, sheet, column):
     """sheet[:, column:] += x x' and, in one more column, the sums of the rows; for a block of m (padded) fields."""
     reduce_fields(m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
     last = column + x.shape[0]
@@ -73,7 +73,7 @@ def _moments(m, x, sheet, column):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _observe(m, x, spare, addresses, single, index, sheet, ahead):  # type: ignore[no-untyped-def]
+def _observe(m, x, spare, addresses, single, index, sheet, ahead):
     """Add to a unit's sheet <x, b'> and the moments of x for one block."""
     place = to_single(x, m, spare) if single else x.ctypes.data
     reduce_stack(single, m, place, addresses, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
@@ -84,7 +84,7 @@ def _forward(pair: Pair) -> Callable[..., None]:
     """The kernel of the forward pass through one activation; numba's cache tells them apart by `pair`."""
 
     @njit(parallel=True, cache=True, **_FUSED)
-    def kernel(coefficients, basis, counts, single, unit, h, x, slope, onto, partial, scratch):  # type: ignore[no-untyped-def]
+    def kernel(coefficients, basis, counts, single, unit, h, x, slope, onto, partial, scratch):
         m, particles = h.shape
         size = 4 if single else 8
         for u in prange((particles + unit - 1) // unit):
@@ -118,7 +118,7 @@ FORWARD = {
 
 
 @njit(parallel=True, cache=True)
-def _look(h, x, onto, single, unit, partial, scratch):  # type: ignore[no-untyped-def]
+def _look(h, x, onto, single, unit, partial, scratch):
     """The second half of a forward pass, for an activation that is no kernel."""
     m, particles = h.shape
     for u in prange((particles + unit - 1) // unit):
@@ -135,7 +135,7 @@ def _look(h, x, onto, single, unit, partial, scratch):  # type: ignore[no-untype
 
 
 @njit(parallel=True, cache=True)
-def _backward(coefficients, basis, counts, single, unit, slope, dh, onto, partial, scratch):  # type: ignore[no-untyped-def]
+def _backward(coefficients, basis, counts, single, unit, slope, dh, onto, partial, scratch):
     m, particles = dh.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -181,7 +181,7 @@ def forward_pass(
         )  # fmt: skip
     else:
         h[...] = 0.0
-        expand(coefficients, here, out=h)
+        expand(coefficients, here.members, out=h)
         activation(h, x, slope)
         partial, work = partial_sums(particles, m, width), scratch(m, 3)
         _look(h, x, there.addresses, here.single, unit, partial, work)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .micro import BLOCK, CHUNK
@@ -30,7 +32,7 @@ class Rows:
         self.particles, self.dtype = particles, np.dtype(dtype)
         self.blocks = -(-particles // BLOCK)
         self.chunks: list[Array] = []
-        self.addresses = np.empty(0, dtype=np.int64)  # of the chunks, for the kernels
+        self._addresses = np.empty(0, dtype=np.int64)
         self._count = 0
 
     @classmethod
@@ -73,28 +75,41 @@ class Rows:
     def append(self, rows: Array) -> None:
         """Append one row (M,) or a block of rows (k, M)."""
         rows = np.atleast_2d(rows)
+        whole, start = self.particles // BLOCK, 0
         self._reserve(self._count + len(rows))
-        whole = self.particles // BLOCK
-        for k, row in enumerate(rows, start=self._count):
-            place = self.chunks[k // CHUNK][:, k % CHUNK]
-            place[:whole] = row[: whole * BLOCK].reshape(whole, BLOCK)
+        while start < len(rows):
+            chunk, first = divmod(self._count, CHUNK)
+            part = rows[start : start + CHUNK - first]
+            place = self.chunks[chunk][:, first : first + len(part)]
+            place[:whole] = part[:, : whole * BLOCK].reshape(len(part), whole, BLOCK).transpose(1, 0, 2)
             if whole < self.blocks:
-                place[whole, : self.particles - whole * BLOCK] = row[whole * BLOCK :]
-        self._count += len(rows)
+                place[whole, :, : self.particles - whole * BLOCK] = part[:, whole * BLOCK :]
+            self._count += len(part)
+            start += len(part)
 
     def truncate(self, count: int) -> None:
         """Forget all rows but the first `count`."""
         self._count = min(self._count, count)
 
+    @property
+    def held(self) -> tuple[Array, Array]:
+        """(chunks,) addresses of the chunks, and how many rows each holds; chunks that hold none are left out."""
+        used = -(-self._count // CHUNK)
+        counts = np.full(used, CHUNK)
+        if used:
+            counts[-1] = self._count - (used - 1) * CHUNK
+        return self._addresses[:used], counts
+
     def _reserve(self, count: int) -> None:
         while len(self.chunks) * CHUNK < count:
-            self.chunks.append(_aligned((self.blocks, CHUNK, BLOCK), self.dtype))
-            self.addresses = np.array([chunk.ctypes.data for chunk in self.chunks], dtype=np.int64)
+            chunk = _aligned((self.blocks, CHUNK, BLOCK), self.dtype)
+            self.chunks.append(chunk)
+            self._addresses = np.append(self._addresses, chunk.ctypes.data)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Zeros that start at a multiple of `ALIGNED` bytes."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     raw = np.zeros(count + ALIGNED // dtype.itemsize, dtype)
     skip = -raw.ctypes.data % ALIGNED // dtype.itemsize
     return raw[skip : skip + count].reshape(shape)

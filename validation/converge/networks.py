@@ -168,7 +168,7 @@ def _task(block: Block) -> Task:
         block.problem, block.network, block.training, particles=block.width, replicas=len(block.replicas),
         noise="width", sobol=None, tolerance=None, seed=_seed(block), record_every=block.record_every, workers=1,
         probe_every=None, joint_every=_last(block), snapshots=_snapshots(block), parts=False, max_rank=None, threads=1,
-        limit=block.parametrization,
+        limit=block.parametrization, dtype="float64",
     )  # fmt: skip
 
 
