@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core import Rows, expand, inner
-from .core.kernels import inner_rows
-from .mlp import State, output
+from .core import FORWARD, GaussianMatrix, Rows, expand, forward_pass
+from .core.kernels import buffer
+from .core.passes import Sums, smoothed_output
+from .mlp import State, Terms
 
 Array = np.ndarray
 
@@ -32,18 +33,18 @@ class Frame:
     """What training has changed by one step: the accumulated updates of W^1, of W^2..W^L and What_t."""
 
     step: int
-    first: Rows  # (r, M)
+    first: Array  # (r, M)
     cores: dict[int, Array]  # S_t, (q, p)
-    readout: Rows  # (1, M)
+    readout: Array  # (M,)
 
     @classmethod
     def of(cls, state: State, step: int) -> Frame:
         """Return copies of what `state` has accumulated by `step`."""
         return cls(
             step,
-            state.first.accumulated.copy(),
+            state.first.accumulated.array,
             {l: matrix.S.copy() for l, matrix in state.hidden.items()},
-            state.readout.copy(),
+            state.readout.array[0],
         )
 
 
@@ -71,43 +72,54 @@ def replay(state: State, frames: list[Frame], probes: Array) -> Array:
     return out
 
 
-def _residual_noise(state: State, indices: range) -> dict[int, Array]:
+def _residual_noise(state: State, indices: range) -> dict[int, Rows]:
     """Z of every layer where it is sampled: l < L, and l = L in `width` mode, where the law itself is wanted."""
     last = state.depth if state.settings.noise == "width" else state.depth - 1
     return {
-        l: state.space[l].sample(
-            [(_PROBE, i) for i in indices], complement=state.hidden[l].D if l > 1 else None
+        l: Rows.of(
+            state.space[l].sample(
+                [(_PROBE, i) for i in indices], complement=state.hidden[l].D if l > 1 else None
+            ),
+            state.space[l].dtype,
         )
         for l in range(1, last + 1)
     }
 
 
-def _evaluate(state: State, frame: Frame, probes: Array, noise: dict[int, Array], sign: float) -> Array:
+def _evaluate(state: State, frame: Frame, probes: Array, noise: dict[int, Rows], sign: float) -> Array:
     """f_t of a block of probes for one sign of the residual noise, (k,)."""
-    first = state.first
+    first, L, tolerance = state.first, state.depth, state.settings.tolerance
+    h, x, slope = (_buffers(state, len(probes))[i] for i in range(3))
     c = probes @ first.basis.T
-    h = expand(np.concatenate([first.scale * c, c], axis=1), (first.draws, frame.first))
-    rho = first.scale * _residual_norm((probes**2).sum(axis=1), c, state.settings.tolerance)
-    for l in range(2, state.depth + 1):
-        x = _activate(state, h + sign * rho[:, None] * noise[l - 1])
-        h, rho = _through(state, l, frame.cores[l], x)
-    if state.depth in noise:
-        return output(frame.readout, _activate(state, h + sign * rho[:, None] * noise[state.depth]))
-    f = np.zeros(len(probes))
-    nodes, weights = np.polynomial.hermite_e.hermegauss(SMOOTH if state.phi.smooth else KINKED)
-    for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        f += weight * output(frame.readout, _activate(state, h + (node * rho)[:, None]))
-    return f
+    terms: Terms = np.concatenate([first.scale * c, c], axis=1), (first.draws, Rows.of(frame.first, first.draws.dtype))
+    rho = first.scale * _residual_norm((probes**2).sum(axis=1), c, tolerance)
+    readout = Rows.of(frame.readout[None], first.draws.dtype)
+    for l in range(1, L + 1):
+        if l not in noise:  # the last layer: Z is integrated
+            h[...] = 0.0
+            expand(*terms, out=h)
+            return smoothed_output(state.phi.kernel, h, rho, frame.readout, SMOOTH if state.phi.smooth else KINKED)
+        coefficients, basis = terms
+        onto = state.hidden[l + 1].sides[FORWARD].onto if l < L else (readout,)
+        with_noise = np.concatenate([coefficients, np.diag(sign * rho)], axis=1)
+        sums = forward_pass(with_noise, (*basis, noise[l]), state.phi.kernel, h, x, slope, onto)
+        if l < L:
+            terms, rho = _through(state.hidden[l + 1], frame.cores[l + 1], sums, tolerance)
+    return sums.inner[:, 0]
 
 
-def _through(state: State, l: int, core: Array, x: Array) -> tuple[Array, Array]:
-    """W^l_t x with the final bases: the known part (k, M) and the size s rho of the unknown one (k,)."""
-    matrix = state.hidden[l]
-    c, b = np.split(inner(x, (matrix.X, matrix.V)), [len(matrix.X)], axis=1)
-    history = np.zeros((len(x), len(matrix.D)))
+def _through(matrix: GaussianMatrix, core: Array, sums: Sums, tolerance: float) -> tuple[Terms, Array]:
+    """W^l_t x with the final bases: the known part, and the size s rho of the unknown one (k,)."""
+    c, b = np.split(sums.inner, [len(matrix.X)], axis=1)
+    history = np.zeros((len(c), len(matrix.D)))
     history[:, : core.shape[0]] = c[:, : core.shape[1]] @ core.T  # S_t padded with zeros
-    h = expand(np.concatenate([matrix.scale * c, matrix.scale * b + history], axis=1), (matrix.U, matrix.D))
-    return h, matrix.scale * _residual_norm(inner_rows(x, x), c, state.settings.tolerance)
+    known = np.concatenate([matrix.scale * c, matrix.scale * b + history], axis=1)
+    return (known, (matrix.U, matrix.D)), matrix.scale * _residual_norm(np.diag(sums.kernel_x), c, tolerance)
+
+
+def _buffers(state: State, k: int) -> Array:
+    """Room for three fields of k probes, kept from call to call."""
+    return buffer("probes", (3, k, state.settings.particles))
 
 
 def _residual_norm(square: Array, c: Array, tolerance: float) -> Array:
@@ -115,9 +127,3 @@ def _residual_norm(square: Array, c: Array, tolerance: float) -> Array:
     energy = np.maximum(square - (c**2).sum(axis=1), 0.0)
     # 1e-7: the rounding of the difference of two squares, whatever smaller tolerance is asked for
     return np.where(energy > max(tolerance, 1e-7) ** 2 * square, np.sqrt(energy), 0.0)
-
-
-def _activate(state: State, h: Array) -> Array:
-    x, slope = np.empty_like(h), np.empty_like(h)
-    state.phi.evaluate(h, x, slope)
-    return x

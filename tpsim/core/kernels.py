@@ -244,6 +244,34 @@ def _accumulate(coefficients, x, addresses, single, unit, scratch):
                     expand_block(single, target, BLOCK * size, factors, m * size, rows, n, CHUNK, target)
 
 
+@njit(parallel=True, cache=True)
+def _gram(x, unit, partial, scratch):
+    m, particles = x.shape
+    for u in prange((particles + unit - 1) // unit):
+        block, sheet = scratch[numba.get_thread_id()][0], partial[u]
+        block[:] = 0.0
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            load_block(x, start, min(particles, start + BLOCK), block)
+            reduce_fields(m, block, block, sheet.ctypes.data, 8 * sheet.shape[1])
+
+
+@njit(parallel=True, cache=True)
+def _transform(matrix, z, unit, scratch):
+    m, particles = z.shape
+    for u in prange((particles + unit - 1) // unit):
+        work = scratch[numba.get_thread_id()]
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop = min(particles, start + BLOCK)
+            load_block(z, start, stop, work[0])
+            work[1] = 0.0
+            for j in range(0, m, CHUNK):
+                rows, factors = work[0].ctypes.data + j * BLOCK * 8, matrix.ctypes.data + j * 8
+                expand_block(
+                    False, work[1].ctypes.data, BLOCK * 8, factors, m * 8, rows, min(CHUNK, m - j), m, rows
+                )
+            store_block(work[1], z, start, stop)
+
+
 @njit(cache=True)
 def fold(partial, out):
     """out += the sheets of partial, in order."""
@@ -311,6 +339,25 @@ def inner(x: Array, basis: Basis) -> Array:
         _reduce(x, stack.addresses, stack.single, unit_of(particles), partial, scratch(len(x), 2))
         fold(partial, sums)
     return stack.unpad(sums) / particles
+
+
+def gram(x: Array) -> Array:
+    """Return <x_i, x_j>, (m, m)."""
+    m, particles = x.shape
+    out = np.zeros((m, CHUNK * -(-m // CHUNK)))
+    if m:
+        partial = partial_sums(particles, *out.shape)
+        _gram(x, unit_of(particles), partial, scratch(m, 1))
+        fold(partial, out)
+    return out[:, :m] / particles
+
+
+def transform(matrix: Array, z: Array) -> Array:
+    """Return z = matrix z, in place, for a matrix (m, m) and fields z (m, M), C-contiguous."""
+    _check_shape("matrix", matrix, (len(z), len(z)))
+    if len(z):
+        _transform(np.ascontiguousarray(matrix), z, unit_of(z.shape[1]), scratch(len(z), 2))
+    return z
 
 
 def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 from ..errors import InputError, ResourceError
 from .kernels import expand, inner, inner_rows
 from .noise import Key
-from .orthogonal import extend
+from .orthogonal import directions
 from .rows import Rows
 from .space import ParticleSpace
 
@@ -258,10 +257,12 @@ class GaussianMatrix:
         suspects = np.flatnonzero((square > 0.0) if explicit else (left > allowed))
         fresh: list[int] = []
         if suspects.size:
-            found, left[suspects] = extend(
-                side.basis, (), x[suspects], allowed[suspects], functools.partial(self._check_rank, side.basis)
-            )
-            fresh = [int(suspects[i]) for i in found]
+            residuals = expand(-c[suspects], side.basis, out=x[suspects])
+            new = directions(residuals, (side.basis,), allowed[suspects], square[suspects])
+            left[suspects] = new.left
+            self._check_rank(side.basis, len(new.rows))
+            side.basis.append(new.directions)
+            fresh = [int(suspects[i]) for i in new.rows]
         total = square.sum()
         return fresh, float(left.sum() / total) if total > 0 else 0.0
 

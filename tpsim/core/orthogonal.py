@@ -1,19 +1,18 @@
-"""Gram-Schmidt on particle arrays, in blocks: a basis is read once for `CHUNK` new arrays and not for each of them."""
+"""Gram-Schmidt on particle arrays, in blocks: a basis is read once for a block of arrays and not for each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .kernels import expand, inner, inner_rows
-from .micro import CHUNK
+from .kernels import expand, gram, inner, inner_rows, transform
 from .rows import Rows
 
 Array = np.ndarray
 
-KEPT = 0.5  # a projection that leaves this share of the energy has lost no digit: once is enough (Kahan & Parlett)
+KEPT = 0.5  # a projection that leaves this share of the energy adds nothing to the errors of the basis (Kahan, Parlett)
 PIVOT = 0.1  # likewise for the smallest pivot of a Gram matrix near the identity
 PASSES = 4
 # Of a pivot of a Gram matrix, relative to its diagonal entry: its rounding, and the size from which it is clearly new.
@@ -21,122 +20,131 @@ ROUNDING, CLEAR = 1e-12, 1e-6
 
 
 def project_off(z: Array, bases: Sequence[Rows]) -> Array:
-    """Remove from the rows of z, in place, their projection on orthonormal rows; return the coefficients removed."""
-    coefficients = inner(z, bases)
-    expand(-coefficients, bases, out=z)
-    return coefficients
+    """Remove from the rows of z, in place, their projection on orthonormal rows; return z."""
+    return expand(-inner(z, bases), bases, out=z)
 
 
-def orthonormalise(z: Array, bases: Sequence[Rows]) -> Array:
+def orthonormalise(z: Array, bases: Sequence[Rows], energy: Array | None = None) -> Array:
     """Make the rows of fresh draws z, in place, orthonormal and orthogonal to `bases`, each to the draws before it.
 
     The Gram matrix of draws is near the identity, so its Cholesky factor is safe, and row i of the result depends on
     the rows up to i only. Repeated until a pass finds hardly anything to remove, as is the case at once unless the
     space is nearly full.
+
+    Parameters
+    ----------
+    z : (k, M)
+    bases : orthonormal Rows, orthogonal to each other
+    energy : (k,), optional: z is already off `bases`, and this was its energy before.
     """
+    if not len(z):
+        return z
     for _ in range(PASSES):
-        before = inner_rows(z, z)
-        project_off(z, bases)
-        after = inner_rows(z, z)
-        z /= np.sqrt(after)[:, None]
-        factor, pivot = np.eye(1), 1.0
-        if len(z) > 1:
-            factor = np.linalg.cholesky(inner(z, z))
-            pivot = float(np.diag(factor).min() ** 2)
-            z[...] = expand(np.linalg.inv(factor), z)
-        if (after >= KEPT * before).all() and pivot >= PIVOT:
+        before = inner_rows(z, z) if energy is None else energy
+        if energy is None:
+            project_off(z, bases)
+        energy = None
+        moments = gram(z)
+        after = np.diag(moments)
+        size = np.sqrt(after)
+        factor = np.linalg.cholesky(moments / np.outer(size, size))
+        transform(np.linalg.inv(factor) / size, z)
+        if (after >= KEPT * before).all() and np.diag(factor).min() ** 2 >= PIVOT:
             break
     return z
 
 
-def extend(
-    basis: Rows,
-    others: Sequence[Rows],
-    x: Array,
-    allowed: Array,
-    make_room: Callable[[int], None] = lambda more: None,
-) -> tuple[list[int], Array]:
-    """Append to `basis` every direction that the rows of x have outside the span of `basis` and `others`.
-
-    Parameters
-    ----------
-    basis : Rows, orthonormal
-    others : more orthonormal Rows, orthogonal to `basis` and each other
-    x : (m, M)
-    allowed : (m,) the energy |r|^2 of a residual up to which it is dropped
-    make_room : called with a number of directions before they are accepted; may raise
-
-    Returns
-    -------
-    The indices of the rows that brought a new direction, in order, and the energy that was dropped of each row (m,).
-
-    Error: orthonormal to rounding (Gram-Schmidt at least twice, normalising between the passes).
-    """
-    fresh: list[int] = []
-    dropped = np.zeros(len(x))
-    for start in range(0, len(x), CHUNK):
-        block = slice(start, start + CHUNK)
-        residuals = x[block].copy()
-        project_off(residuals, (basis, *others))
-        energy = inner_rows(residuals, residuals)
-        far = (energy > allowed[block]) & np.isfinite(energy)
-        dropped[block] = np.where(far, 0.0, energy)
-        rows = np.flatnonzero(far)
-        if not rows.size:
-            continue
-        chosen = _choose(residuals[rows], allowed[start + rows])
-        dropped[start + rows] = chosen.left
-        make_room(len(chosen.rows))
-        basis.append(_settle(chosen.directions, (basis, *others)))
-        fresh += [int(i) for i in start + rows[chosen.rows]]
-    return fresh, dropped
-
-
 @dataclass(frozen=True)
-class _Choice:
-    """Which of some residuals are new directions, in order: normalised, nearly orthogonal; and what of each is left."""
+class New:
+    """The directions that some arrays have outside a span.
+
+    Attributes
+    ----------
+    rows : indices of the arrays that brought one, in order.
+    directions : (k, M) orthonormal.
+    left : (m,) the energy of each array that was dropped.
+    """
 
     rows: Array
     directions: Array
     left: Array
 
 
-def _choose(residuals: Array, allowed: Array) -> _Choice:
+def directions(residuals: Array, bases: Sequence[Rows], allowed: Array, energy: Array) -> New:
+    """Return the new directions of residuals that are off `bases` up to the rounding of one projection.
+
+    Parameters
+    ----------
+    residuals : (m, M), overwritten
+    bases : orthonormal Rows, orthogonal to each other
+    allowed : (m,) the energy up to which a residual is dropped, here or once earlier ones are taken off.
+    energy : (m,) of the arrays before they were projected.
+
+    Error: orthonormal to rounding: Gram-Schmidt twice, normalising between the passes, where the first left less than
+    half of the energy.
+    """
+    moments = gram(residuals)
+    own = np.diag(moments)
+    far = np.flatnonzero((own > allowed) & np.isfinite(own))
+    left = np.where(own > allowed, 0.0, own)
+    if not far.size:
+        return New(far, residuals[:0], left)
+    chosen = _choose(residuals[far], moments[np.ix_(far, far)], allowed[far])
+    left[far] = chosen.left
+    rows, z = far[chosen.rows], chosen.directions
+    # what is left of an array at the end, against what it was: the product of both projections
+    kept = own[rows] / energy[rows] if len(rows) == len(far) else np.zeros(len(rows))
+    if not ((kept * chosen.pivots) >= KEPT).all():
+        z = _settle(z, bases)
+    return New(rows, z, left)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    rows: Array
+    directions: Array  # normalised, nearly orthogonal
+    left: Array
+    pivots: Array  # the share of each chosen residual that earlier ones do not explain
+
+
+def _choose(residuals: Array, moments: Array, allowed: Array) -> _Choice:
     """Gram-Schmidt in order of appearance among residuals, on their Gram matrix where its rounding allows it.
 
     A pivot is known to `ROUNDING` of the residual's energy: enough to drop what is below an `allowed` larger than that,
     and to accept what keeps `CLEAR` of its energy.
     """
-    gram = inner(residuals, residuals)
-    energy = np.diag(gram)
-    rest, rows, left = gram.copy(), [], np.zeros(len(gram))
-    for i in range(len(gram)):
+    energy, rest = np.diag(moments), moments.copy()
+    rows, pivots, left = [], [], np.zeros(len(moments))
+    for i in range(len(moments)):
         pivot = rest[i, i]
         new = pivot > allowed[i]
         if pivot < CLEAR * energy[i] if new else allowed[i] < ROUNDING * energy[i]:
-            return _choose_one_by_one(residuals, allowed)
+            return _choose_one_by_one(residuals, energy, allowed)
         if new:
             rows.append(i)
+            pivots.append(pivot / energy[i])
             rest -= np.outer(rest[:, i], rest[i]) / pivot
         else:
             left[i] = max(pivot, 0.0)
-    factor = np.linalg.cholesky(gram[np.ix_(rows, rows)])
-    return _Choice(np.array(rows, dtype=int), expand(np.linalg.inv(factor), residuals[rows]), left)
+    if len(rows) < len(residuals):
+        residuals = residuals[rows]
+    factor = np.linalg.cholesky(moments[np.ix_(rows, rows)])
+    return _Choice(np.array(rows), transform(np.linalg.inv(factor), residuals), left, np.array(pivots))
 
 
-def _choose_one_by_one(residuals: Array, allowed: Array) -> _Choice:
+def _choose_one_by_one(residuals: Array, energy: Array, allowed: Array) -> _Choice:
     """`_choose` on the particles themselves: every residual is formed."""
-    accepted, rows, left = Rows(residuals.shape[1]), [], np.zeros(len(residuals))
+    accepted, rows, pivots, left = Rows(residuals.shape[1]), [], [], np.zeros(len(residuals))
     for i, r in enumerate(residuals):
-        r = r[None]
-        project_off(r, (accepted,))
-        energy = float(inner_rows(r, r)[0])
-        if energy > allowed[i]:
+        r = project_off(r[None], (accepted,))
+        own = float(inner_rows(r, r)[0])
+        if own > allowed[i]:
             rows.append(i)
-            accepted.append(r / np.sqrt(energy))
+            pivots.append(own / energy[i])
+            accepted.append(r / np.sqrt(own))
         else:
-            left[i] = energy
-    return _Choice(np.array(rows, dtype=int), accepted.array, left)
+            left[i] = own
+    return _Choice(np.array(rows, dtype=int), accepted.array, left, np.array(pivots))
 
 
 def _settle(z: Array, bases: Sequence[Rows]) -> Array:
@@ -146,9 +154,9 @@ def _settle(z: Array, bases: Sequence[Rows]) -> Array:
     """
     for _ in range(PASSES):
         project_off(z, bases)
-        gram = inner(z, z)
-        if np.abs(gram - np.eye(len(z))).sum(axis=1).max() < 1.0 - KEPT:  # hence positive definite
-            return np.asarray(expand(np.linalg.inv(np.linalg.cholesky(gram)), z))
+        moments = gram(z)
+        if np.abs(moments - np.eye(len(z))).sum(axis=1).max() < 1.0 - KEPT:  # hence positive definite
+            return transform(np.linalg.inv(np.linalg.cholesky(moments)), z)
         z = _one_by_one(z)
     return z
 

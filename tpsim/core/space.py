@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, get_args
 
 import numpy as np
 
 from ..errors import InputError, Notice, ResourceError
-from .kernels import inner, inner_rows
+from .kernels import expand, inner, inner_rows
 from .noise import Key, NormalSource
-from .orthogonal import extend, orthonormalise, project_off
+from .orthogonal import directions, orthonormalise, project_off
 from .rows import Rows
 
 Array = np.ndarray
@@ -76,6 +77,7 @@ class ParticleSpace:
         self._source = NormalSource(particles, tuple(seed), sobol)
         self._families: list[Rows] = []  # fresh draws
         self._kept = Rows(particles, dtype)  # what `keep` adds to the joint basis (`matched`)
+        self._waiting: list[Array] = []  # what `keep` was shown and no draw has met yet (`matched`)
         self._counted = 0  # what `keep` was shown in the other modes, which have no joint basis
         self._warned = False
         self._drawn: set[Key] = set()  # the names of all draws
@@ -85,7 +87,7 @@ class ParticleSpace:
 
     @property
     def arrays(self) -> int:
-        """Number of arrays drawn or kept; for `matched` the dimension of the joint basis."""
+        """Number of arrays drawn or kept; for `matched` the dimension of the joint basis at the last draw."""
         return self._counted + len(self._kept) + sum(len(family) for family in self._families)
 
     def family(self) -> Rows:
@@ -124,11 +126,37 @@ class ParticleSpace:
                 raise InputError("key", key, f"a name that was not drawn before in {self.name}")
         if not keys:
             return np.empty((0, self.particles))
-        self._make_room(len(keys))
-        self._drawn.update(keys)
         z = np.stack([self._source.normal(key) for key in keys])
-        family.append(self._shape(z, complement))
+        if self.noise == "matched":
+            z = self._match(z)
+        else:
+            self._make_room(len(keys))
+            self._shape(z, complement)
+        self._drawn.update(keys)
+        family.append(z)
         return z
+
+    def _match(self, z: Array) -> Array:
+        """Take into the joint basis what was kept since the last draw, and make draws z orthonormal to it all.
+
+        Both are projected off the basis together, which is then read once for the two.
+        """
+        waiting, self._waiting = self._waiting, []
+        x = np.concatenate(waiting) if waiting else np.empty((0, self.particles))
+        both = np.concatenate([x, z])
+        energy = inner_rows(both, both)
+        project_off(both, self._basis())
+        count = len(x)
+        if count:
+            new = directions(both[:count], self._basis(), IN_SPAN[self.dtype] ** 2 * energy[:count], energy[:count])
+            self._make_room(len(new.rows) + len(z))
+            self._kept.append(new.directions)
+            z = np.ascontiguousarray(both[count:])
+            expand(-inner(z, new.directions), new.directions, out=z)
+        else:
+            self._make_room(len(z))
+            z = both
+        return orthonormalise(z, self._basis(), energy[count:])
 
     def sample(self, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Return fresh arrays, (k, M), as `draw` does but without adding them to the space: for inputs only looked at.
@@ -138,15 +166,17 @@ class ParticleSpace:
         z = np.stack([self._source.pseudo_random(key) for key in keys])
         if self.noise != "matched":
             return self._shape(z, complement)
+        with suppress(SpaceFull):  # of a run that has stopped: then orthogonal to all but what was kept last
+            self._match(z[:0])
         project_off(z, self._basis())
         z /= np.sqrt(inner_rows(z, z))[:, None]
         return z
 
     def _shape(self, z: Array, complement: Rows | None) -> Array:
-        """Impose on iid draws z, in place, the second moments that the noise mode makes exact."""
+        """Project draws z, in place, off the block that is known already (`width`)."""
         if self.noise == "width" and complement is not None and len(complement):
             project_off(z, (complement,))
-        return orthonormalise(z, self._basis()) if self.noise == "matched" else z
+        return z
 
     def normal(self, key: Key | None = None, count: int = 1) -> Array:
         """Return `count` fresh N(0, 1) arrays, (count, M), independent of everything in this space so far.
@@ -162,7 +192,7 @@ class ParticleSpace:
         if self.noise != "matched":
             self._counted += len(x)
             return
-        extend(self._kept, self._families, x, IN_SPAN[self.dtype] ** 2 * inner_rows(x, x), self._make_room)
+        self._waiting.append(x.copy())
 
     def inner(self, x: Array, y: Array) -> Array:
         """Return <x_i, y_j>, (m, k): the particle estimate of E[x_i y_j]."""
