@@ -8,8 +8,8 @@ registers, `ROWS` x `WIDE[ROWS]` of them, as a BLAS kernel does:
     reduce   p_ik += sum_a x_ia b_ka       i < ROWS, WIDE rows k at once, the particles a of the block run
 
 All arguments are integers: addresses, and strides in bytes. Rows of b are `BLOCK` particles long and follow each other.
-`ahead` is the address of the piece of b that comes next: it is fetched into the second-level cache meanwhile, line by
-line, which hides the latency of memory.
+`ahead` is the address of the piece of b that comes next: it is fetched into the second-level cache meanwhile, evenly,
+which hides the latency of memory.
 """
 
 from __future__ import annotations
@@ -90,12 +90,35 @@ class _Emit:
         one = self.builder.extract_element(value, _I32(0))
         return one if self.real == _DOUBLE else self.builder.fpext(one, _DOUBLE)
 
-    def prefetch(self, address: Any) -> None:
+    def follow(self, ahead: Any, lines: int, m: Any) -> Callable[[], None]:
+        """Return what is to be called in every turn of the innermost loop to fetch a piece meanwhile, evenly.
+
+        One pass over the current piece of b takes as many turns as fetch it all at `lines` cache lines a turn; there
+        are as many passes as shares of the m rows.
+        """
+        builder = self.builder
+        step = builder.udiv(_INT(lines * LINE), _shares(builder, m))
+        place = cgutils.alloca_once_value(builder, ahead)
+
+        def fetch() -> None:
+            address = builder.load(place)
+            for line in range(lines):
+                self._prefetch(self.at(address, line * LINE))
+            builder.store(builder.add(address, step), place)
+
+        return fetch
+
+    def _prefetch(self, address: Any) -> None:
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
         read, second_level, data = _I32(0), _I32(2), _I32(1)
         self.builder.call(function, [self.builder.inttoptr(address, byte), read, second_level, data])
+
+
+def _shares(builder: Any, rows: Any) -> Any:
+    """How many shares of at most `MOST` rows there are."""
+    return builder.udiv(builder.add(rows, _INT(MOST - 1)), _INT(MOST))
 
 
 @contextmanager
@@ -112,7 +135,7 @@ def _by_rows(e: _Emit, m: Any, body: Callable[[int, Any], None]) -> None:
     with _while(builder, i, m):
         start = builder.load(i)
         left = builder.sub(m, start)
-        shares = builder.udiv(builder.add(left, _INT(MOST - 1)), _INT(MOST))
+        shares = _shares(builder, left)
         rows = builder.udiv(builder.sub(builder.add(left, shares), _INT(1)), shares)
         for case in WIDE:
             with builder.if_then(builder.icmp_unsigned("==", rows, _INT(case))):
@@ -139,6 +162,7 @@ def _expand(real: ir.Type) -> Any:
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         o, o_stride, c, c_stride, b, n, m, ahead = arguments
         e = _Emit(builder, real)
+        fetch = {wide: e.follow(ahead, wide * VECTOR // LINE, m) for wide in WIDE.values()}
 
         def body(rows: int, i: Any) -> None:
             wide = WIDE[rows]
@@ -150,8 +174,7 @@ def _expand(real: ir.Type) -> Any:
                 slots = [e.slot(e.load(place)) for place in places]
                 with _range(builder, n, 1) as k:
                     row = e.at(column, builder.mul(k, _INT(BLOCK * e.size)))
-                    for line in range(0, wide * VECTOR, LINE):
-                        e.prefetch(e.at(ahead, row, line))
+                    fetch[wide]()
                     vectors = [e.load(e.at(b, row, v * VECTOR)) for v in range(wide)]
                     for j in range(rows):
                         factor = e.splat(e.at(c_rows[j], builder.mul(k, _INT(e.size))))
@@ -177,6 +200,7 @@ def _reduce(real: ir.Type) -> Any:
         x, x_stride, b, p, p_stride, m, ahead = arguments
         e = _Emit(builder, real)
         length = BLOCK * e.size  # bytes of a row of b
+        fetch = {wide: e.follow(ahead, wide * 2 * VECTOR // LINE, m) for wide in WIDE.values()}
 
         def body(rows: int, i: Any) -> None:
             wide = WIDE[rows]
@@ -185,10 +209,8 @@ def _reduce(real: ir.Type) -> Any:
             with _range(builder, _INT(CHUNK), wide) as k:
                 top = builder.mul(k, _INT(length))
                 slots = [e.slot(ir.Constant(e.vector, None)) for _ in range(rows * wide)]
-                with _range(builder, _INT(length), 2 * VECTOR) as start:  # one prefetch serves two vectors
-                    for v in range(wide):
-                        for line in range(0, 2 * VECTOR, LINE):
-                            e.prefetch(e.at(ahead, top, start, v * length + line))
+                with _range(builder, _INT(length), 2 * VECTOR) as start:
+                    fetch[wide]()
                     for half in (0, VECTOR):
                         vectors = [e.load(e.at(b, top, start, v * length + half)) for v in range(wide)]
                         for j in range(rows):
