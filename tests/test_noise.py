@@ -32,7 +32,7 @@ def test_tiles_are_stretches_of_one_sequence_that_cannot_overlap():
 
 
 def test_keys_that_look_alike_have_different_streams():
-    """Zeros at either end, digits that concatenate alike, integers beyond 64 bits, signs; numpy integers are integers."""
+    """Zeros at either end, digits that concatenate alike, more than 64 bits, signs; numpy integers are integers."""
     first = {Stream().at(key).integers(0, 2**63) for key in KEYS}
     assert len(first) == len(KEYS)
     assert_array_equal(Stream().at((np.int64(1), np.uint8(0))).random(3), Stream().at((1, 0)).random(3))

@@ -41,7 +41,8 @@ class NormalSource:
         """Return a fresh array (M,) ~ N(0, I) for `key`."""
         if self._served < len(self._sobol):
             self._served += 1
-            return self._sobol[self._served - 1]
+            # multiples of 2^-30: half a step keeps them off 0, where the normal quantile is infinite
+            return ndtri(self._sobol[self._served - 1] + 2.0**-31)
         return self.pseudo_random(key)
 
     def pseudo_random(self, key: Key) -> Array:
@@ -57,9 +58,7 @@ class NormalSource:
         # qmc spawns a generator of its own from the seed sequence, whatever the state: it has to be one of this key
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((*self.root, _SOBOL_STREAM))))
         sequence = qmc.Sobol(SOBOL_DIMENSIONS, scramble=True, rng=rng)
-        u = sequence.random_base2(round(math.log2(self.particles)))
-        # the points are multiples of 2^-30: half a step keeps them off 0, where the normal quantile is infinite
-        return np.ascontiguousarray(ndtri(u + 2.0**-31).T)
+        return np.ascontiguousarray(sequence.random_base2(round(math.log2(self.particles))).T)
 
 
 class Stream:
@@ -76,7 +75,7 @@ class Stream:
         self._key: Key | None = None
 
     def at(self, key: Key, tile: int = 0) -> np.random.Generator:
-        """Return the generator at the start of (key, tile); it is valid until the next call."""
+        """Return the generator at the start of (key, tile); valid until the next call; do not spawn it."""
         if key != self._key:
             digest = blake2b(repr([int(k) for k in key]).encode(), digest_size=16).digest()
             self._start["state"]["key"][:] = np.frombuffer(digest, "<u8")

@@ -115,7 +115,7 @@ class ParticleSpace:
                 raise InputError("key", key, f"a name that was not drawn before in {self.name}")
             self._make_room()
             self._drawn.add(key)
-            family.append(self._shape(self._source.normal(key)[None].copy(), complement))
+            family.append(self._shape(self._source.normal(key)[None], complement))
         return family.array[start:]
 
     def sample(self, keys: Sequence[Key], complement: Array | None = None) -> Array:
