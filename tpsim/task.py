@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import joblib
 import numba
@@ -21,8 +22,12 @@ from .plan import check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
 from .record import Schedule
 
+if TYPE_CHECKING:
+    from .goal import Goal
+
 Array = np.ndarray
 
+PARTICLES, REPLICAS = 4096, 8  # where neither they nor a target are given
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
 TILES_PER_THREAD = 8  # with fewer, waking a sleeping thread costs more than it saves
 JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
@@ -39,6 +44,7 @@ class Task:
     limit : the parametrization whose limit, or whose network of width M, is simulated.
     replicas, workers, threads : independent runs, processes that share them, threads of each.
     notices : what the user should know of the data.
+    goal : the target for the error of f, of which the task is the first stage; None where all is given.
     """
 
     problem: Problem
@@ -51,6 +57,7 @@ class Task:
     threads: int = 1
     notices: list[str] = field(default_factory=list)
     limit: str = "mup"
+    goal: Goal | None = None
 
     @property
     def lazy(self) -> bool:
@@ -74,8 +81,8 @@ def prepare(
     network: Network,
     training: Training,
     *,
-    particles: int,
-    replicas: int,
+    particles: int | None,
+    replicas: int | None,
     noise: Noise,
     sobol: bool | None,
     tolerance: float | None,
@@ -104,7 +111,7 @@ def prepare(
     check_arguments(problem, network, training)
     settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank)
     check_limit(limit, parts, noise)
-    positive_int("replicas", replicas)
+    replicas = REPLICAS if replicas is None else positive_int("replicas", replicas)
     check_records(problem, network, training, positive_int("record_every", record_every), replicas)
     schedule = schedule_of(problem, training, record_every, probe_every, joint_every, snapshots, parts)
     _check_room(problem, training, settings)
@@ -119,10 +126,10 @@ def prepare(
 
 
 def resolve_settings(
-    particles: int, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None
+    particles: int | None, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None
 ) -> Settings:
-    """Check how the limit is to be simulated, and resolve the defaults of `sobol` and `tolerance`."""
-    positive_int("particles", particles, 2)
+    """Check how the limit is to be simulated, and resolve what is None."""
+    particles = PARTICLES if particles is None else positive_int("particles", particles, 2)
     positive_int("seed", seed, 0)
     check_noise(noise, False, particles)
     if sobol is None:

@@ -1,0 +1,338 @@
+"""Accuracy on demand: the particles, replicas and tolerance that bring the error of f to a target.
+
+The mean over R replicas of M particles, with tolerance eps, differs from the limit by
+
+    error^2 = se^2 + bias^2 + truncation^2                                                                        (1)
+    se = s / sqrt(R)       s: spread of one replica, falling as M^-a
+    bias = |b| / M         E f_M = f + b / M; b by weighted least squares over all M that were run                (2)
+    truncation = c eps^2   (f_{8 eps} - f_eps) / 63, replica by replica, at the smallest M                        (3)
+
+in root mean square over recorded steps (after 0, where f = 0 exactly) and samples; of f and f_probe the larger error
+counts. Where (2) or (3) is hidden by noise, the noise counts: on average every square in (1) is at least the truth.
+
+    pilot:   16 replicas of few particles; eps is lowered until (3) is below half of the target
+    repeat:  run the cheapest (M, R) that is predicted to bring (1) to 0.8 of the target, or else what the budget can
+             do best; M grows by no more than a factor of four at once, which is as far as predictions are good
+    until:   (1) is at the target, the spread does not fall as M grows, or nothing that the budget allows would help
+
+Source: none. What is promised, and how well it was kept: docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .errorlaw import Law, Size, truncation_error
+from .errors import RankError
+from .goal import PILOT_REPLICAS, Goal, first_particles, most_workers, stage_task
+from .plan import memory_bytes
+from .progress import Bar, Progress
+from .record import Schedule
+from .run import Replica, finish, run_all
+from .task import REPLICAS, Task
+
+Array = np.ndarray
+
+OUTPUTS = ("f", "f_probe")
+MARGIN = 0.8  # share of the target that a plan aims at: one that just misses costs another stage
+GROWTH = 4  # of M from one stage to the next
+COARSE = 8  # times the tolerance is what the tolerance is compared with
+TRUNCATION = 0.5  # share of the target that the truncation may take
+USEFUL = 0.9  # a stage that does not reach the target must bring the error to this share of what it was
+SLOWER = 1.25  # more particles cost more than in proportion once they leave a cache
+BYTES = 1.2  # `memory_bytes` is short by less than a fifth
+COUNTS = [round(2 ** (k / 2)) for k in range(2, 25)]  # replicas of a plan, up to 4096
+DOUBLINGS = 16  # of M in a plan
+
+
+@dataclass
+class Stage:
+    """All replicas of one M: what they left, their outputs by name (R, entries), and what they took."""
+
+    task: Task
+    results: list[Replica]
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = [name for name in OUTPUTS if name in self.results[0].arrays]
+        self.samples = {name: _entries(np.stack([one.arrays[name] for one in self.results])) for name in names}
+
+    @property
+    def size(self) -> Size:
+        return Size(self.task.settings.particles, self.task.replicas)
+
+    @property
+    def seconds_a_round(self) -> float:
+        """Of one replica in every process."""
+        return self.seconds / math.ceil(self.task.replicas / self.task.workers)
+
+    @property
+    def rank(self) -> int:
+        """Mean of p and q at the end."""
+        ends = [self.results[0].arrays[name][-1, 1:] for name in ("rank_forward", "rank_backward")]
+        return math.ceil(np.mean(ends)) if ends[0].size else 0
+
+
+def _entries(values: Array) -> Array:
+    """(R, steps, samples) -> (R, entries), without step 0, where f = 0 in every run."""
+    return values[:, min(1, values.shape[1] - 1) :].reshape(len(values), -1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage that might be run, and what is predicted of it."""
+
+    size: Size
+    error: float
+    work: int  # particles times replicas: which plan is cheaper must not depend on the clock
+    seconds: float
+    bytes: int
+    affordable: bool
+
+
+def execute(task: Task, progress: Progress = None, report: Callable[[str], None] = lambda line: None) -> xr.Dataset:
+    """Run stages until the target is met or out of reach, and return the last; `report` hears a line of each."""
+    assert task.goal is not None
+    _compile(task)
+    search = Search(task, task.goal, progress, report)
+    search.pilot()
+    while (size := search.next_size()) is not None:
+        search.run(size)
+    return search.finish()
+
+
+def _compile(task: Task) -> None:
+    """One step, so that no stage is timed with the compiler at work."""
+    steps = min(1, task.training.steps)
+    schedule = Schedule(tuple(range(steps + 1)), (0,), (), ())
+    short = replace(task, training=replace(task.training, steps=steps), schedule=schedule, replicas=1, workers=1)
+    run_all(short, Bar(False, 1, 1))
+
+
+class Search:
+    """What has been run, what it says of the error, and what the budget has left.
+
+    Attributes
+    ----------
+    stages : the last one of every M, ascending; only the very last keeps its results.
+    tolerance, truncation : the tolerance of all stages, and its error (3) by output.
+    needed : the cheapest plan that is predicted to reach the target, whatever the budget.
+    why : why the search has ended.
+    history : facts of every stage, for the record.
+    """
+
+    def __init__(self, task: Task, goal: Goal, progress: Progress, report: Callable[[str], None]) -> None:
+        self.task, self.goal, self.progress, self.report = task, goal, progress, report
+        self.stages: list[Stage] = []
+        self.tolerance = goal.first_tolerance
+        self.truncation: dict[str, float] = {}
+        self.needed: Plan | None = None
+        self.why = ""
+        self.history: list[dict[str, Any]] = []
+        self._start = time.perf_counter()
+
+    # Stages -----------------------------------------------------------------------------------------------------------
+
+    def pilot(self) -> None:
+        """Run the first M that has room, and find the tolerance."""
+        M, given = first_particles(self.task.problem, self.goal.particles), self.goal.particles
+        while True:
+            try:
+                self._pilot(M)
+                return self._tell()
+            except RankError as error:
+                spent = time.perf_counter() - self._start
+                if given == M or "max_rank" in str(error) or 3 * spent > self.goal.max_seconds:
+                    raise
+                self.stages.clear()
+                M = min(2 * M, given or 2 * M)
+
+    def _pilot(self, M: int) -> None:
+        R = self.goal.replicas or (REPLICAS if self.goal.particles == M else PILOT_REPLICAS)
+        self._add(Size(M, 2))  # two replicas always run; from here on the budget is asked
+        more = Size(M, R)
+        if R > 2 and self._affordable(more):
+            self._add(more)
+        if self.tolerance is None:  # `iid`: 3 / sqrt(M), whose error is a part of b / M
+            self.truncation = dict.fromkeys(self.stages[-1].samples, 0.0)
+            return
+        again = Size(M, 2 * self.stages[-1].size.replicas)  # as many once more
+        ratio = min(COARSE, 0.99 / self.tolerance)
+        if self._affordable(again):
+            coarse = self._stage(self.stages[-1].size, ratio * self.tolerance)
+            self._compare(coarse, ratio)
+        while self._truncated and self.goal.tolerance is None and self._affordable(again):
+            coarse = self.stages.pop()
+            self.tolerance /= GROWTH
+            self._add(coarse.size)
+            self._compare(coarse, GROWTH)
+
+    def _compare(self, coarse: Stage, ratio: float) -> None:
+        fine = self.stages[-1].samples
+        self.truncation = {name: truncation_error(coarse.samples[name], x, ratio) for name, x in fine.items()}
+
+    @property
+    def _truncated(self) -> bool:
+        return max(self.truncation.values(), default=0.0) > TRUNCATION * self.goal.target
+
+    def run(self, size: Size) -> None:
+        """Run a stage, and say what it has brought."""
+        self._add(size)
+        self._tell()
+
+    def _add(self, size: Size) -> None:
+        """Replicas that the last stage has already are kept where M is the same."""
+        earlier = self.stages.pop() if self.stages and self.stages[-1].size.particles == size.particles else None
+        stage = self._stage(size, self.tolerance, earlier)
+        for before in self.stages:
+            before.results = before.results[:0]
+        self.stages.append(stage)
+
+    def _stage(self, size: Size, tolerance: float | None, earlier: Stage | None = None) -> Stage:
+        start, done = time.perf_counter(), 0 if earlier is None else earlier.size.replicas
+        task = stage_task(self.task, self.goal, *size, tolerance, self._workers(size))
+        with Bar(self.progress, size.replicas - done, task.training.steps + 1) as bar:
+            results = ([] if earlier is None else earlier.results) + run_all(task, bar, done)
+        if any(result.kind is not None for result in results):
+            finish(task, results)  # raises
+        seconds = time.perf_counter() - start
+        facts = {"particles": size.particles, "replicas": size.replicas, "tolerance": task.settings.tolerance}
+        self.history.append(facts | {"seconds": round(seconds, 3)})
+        return Stage(task, results, seconds + (0.0 if earlier is None else earlier.seconds), self.history[-1])
+
+    # The error --------------------------------------------------------------------------------------------------------
+
+    def laws(self) -> dict[str, Law]:
+        """The law of every output."""
+
+        def law(name: str) -> Law:
+            samples = {stage.size.particles: stage.samples[name] for stage in self.stages}
+            return Law(samples, self.task.settings.sobol, self.truncation.get(name, math.inf))
+
+        return {name: law(name) for name in self.stages[-1].samples}
+
+    def worst(self) -> Law:
+        """The law of the output whose error is the larger one."""
+        return max(self.laws().values(), key=lambda law: law.errors().total)
+
+    def _tell(self) -> None:
+        errors, (M, R) = self.worst().errors(), self.stages[-1].size
+        self.stages[-1].facts |= {name: _number(value) for name, value in asdict(errors).items()}
+        self.report(f"{R} replicas of {M} particles: {errors}; {time.perf_counter() - self._start:.1f} s so far")
+
+    # What to run next -------------------------------------------------------------------------------------------------
+
+    def next_size(self) -> Size | None:
+        """The stage to run, or None, with the reason in `why`."""
+        goal, worst = self.goal, self.worst()
+        if (now := worst.errors().total) <= goal.target:
+            self.why = f"the spread falls like M^-{worst.exponent:.2f}, and no cheaper run was predicted to do"
+            return None
+        if goal.particles is None and not worst.falls:
+            M = [size.particles for size in worst.sizes]
+            self.why = (
+                f"the spread of f does not fall from {M[0]} to {M[-1]} particles, as where training amplifies every "
+                "difference: more of them would not help, a smaller learning rate may"
+            )
+            return None
+        plans = [self._plan(size) for size in self._sizes()]
+        enough = [plan for plan in plans if plan.error <= MARGIN * goal.target]
+        self.needed = min(enough, key=lambda plan: plan.work, default=None)
+        if within := [plan for plan in enough if plan.affordable]:
+            return self._step(min(within, key=lambda plan: plan.work).size)
+        effort = min((plan for plan in plans if plan.affordable), key=lambda plan: plan.error, default=None)
+        if effort is not None and effort.error < USEFUL * now:
+            return self._step(effort.size, sure=len(self.stages) > 2)
+        self.why = self._out_of_reach()
+        return None
+
+    def _sizes(self) -> list[Size]:
+        """All plans: more replicas of the last M, or more particles."""
+        last, goal = self.stages[-1].size, self.goal
+        sizes = [goal.particles] if goal.particles else [last.particles << k for k in range(DOUBLINGS)]
+        counts = [goal.replicas] if goal.replicas else [R for R in COUNTS if R >= REPLICAS]
+        both = (Size(M, R) for M in sizes for R in counts)
+        return [size for size in both if size.particles > last.particles or size.replicas > last.replicas]
+
+    def _step(self, size: Size, sure: bool = True) -> Size:
+        """The plan itself, or a step towards it where it is far or, as long as the spread is not known, a guess."""
+        last = self.stages[-1].size.particles
+        if self.goal.particles or (sure and size.particles <= GROWTH * last):
+            return size
+        return Size(min(max(size.particles, 2 * last), GROWTH * last), self.goal.replicas or REPLICAS)
+
+    def _plan(self, size: Size) -> Plan:
+        last = self.stages[-1]
+        same = size.particles == last.size.particles
+        extra = size.replicas - (last.size.replicas if same else 0)
+        growth = 1.0 if same else SLOWER * size.particles / last.size.particles
+        workers = self._workers(size)
+        seconds = last.seconds_a_round * growth * math.ceil(extra / workers)
+        needed, left = self._bytes(size, workers), self.goal.max_seconds - (time.perf_counter() - self._start)
+        error = max(law.predict(size) for law in self.laws().values())
+        affordable = seconds <= left and needed <= self.goal.max_bytes
+        return Plan(size, error, size.particles * extra, seconds, needed, affordable)
+
+    def _affordable(self, size: Size) -> bool:
+        return self._plan(size).affordable
+
+    def _workers(self, size: Size) -> int:
+        """As many processes as were asked for and fit into the memory."""
+        most = most_workers(self.goal, size.replicas)
+        return next((w for w in range(most, 1, -1) if self._bytes(size, w) <= self.goal.max_bytes), 1)
+
+    def _bytes(self, size: Size, workers: int) -> int:
+        rank = self.stages[-1].rank if self.stages else min(self.task.problem.inputs.shape)
+        settings = replace(self.task.settings, particles=size.particles)
+        task = replace(self.task, settings=settings, replicas=size.replicas, workers=workers)
+        return int(BYTES * memory_bytes(task, rank))
+
+    def _out_of_reach(self) -> str:
+        goal = self.goal
+        held = [name for name in ("particles", "replicas", "tolerance") if getattr(goal, name) is not None]
+        given = f" with the given {' and '.join(held)}" if held else ""
+        if self.needed is None:
+            return f"no run{given} is predicted to reach it"
+        (M, R), time_, room = self.needed.size, self.needed.seconds, self.needed.bytes / 2**30
+        return (
+            f"predicted to be needed{given}: {R} replicas of {M} particles, {time_:.3g} s more and {room:.3g} GiB; "
+            f"allowed: max_seconds={goal.max_seconds:g}, max_bytes={goal.max_bytes}"
+        )
+
+    # The result -------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> xr.Dataset:
+        """The last stage as a dataset that says what was asked, reached, run and why."""
+        last, law, target = self.stages[-1], self.worst(), self.goal.target
+        errors, (M, R) = law.errors(), last.size
+        reached = errors.total <= target
+        sentence = (
+            f"target_error={target:g} was {'reached' if reached else 'not reached'} by {R} replicas of {M} particles, "
+            f"tolerance {last.task.settings.tolerance:.2g}: {errors}; {self.why}"
+        )
+        task = last.task if reached else replace(last.task, notices=[*last.task.notices, sentence])
+        run = finish(task, last.results)
+        largest = max(float(x.std(axis=0, ddof=1).max()) for x in last.samples.values()) / math.sqrt(R)
+        details = {name: _number(value) for name, value in asdict(errors).items()} | {
+            "reached": reached, "bias_resolved": law.bias_resolved, "largest_standard_error": largest,
+            "exponent": round(law.exponent, 3), "stages": self.history,
+        }  # fmt: skip
+        run.attrs |= {
+            "target_error": target, "error": errors.total, "accuracy": json.dumps(details), "why": sentence,
+        }  # fmt: skip
+        return run
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no infinity: None is what was not measured."""
+    return value if math.isfinite(value) else None
