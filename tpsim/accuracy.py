@@ -32,7 +32,7 @@ import xarray as xr
 
 from .errorlaw import Law, Size, truncation_error
 from .errors import RankError
-from .goal import PILOT_REPLICAS, Goal, first_particles, most_workers, stage_task
+from .goal import HELD, PILOT_REPLICAS, Goal, first_particles, most_workers, stage_task
 from .plan import memory_bytes
 from .progress import Bar, Progress
 from .record import Schedule
@@ -223,7 +223,7 @@ class Search:
 
     def worst(self) -> Law:
         """The law of the output whose error is the larger one."""
-        return max(self.laws().values(), key=lambda law: law.errors().total)
+        return max(self.laws().values(), key=lambda law: (law.errors().total, law.errors().standard_error))
 
     def _tell(self) -> None:
         errors, (M, R) = self.worst().errors(), self.stages[-1].size
@@ -299,7 +299,7 @@ class Search:
 
     def _out_of_reach(self) -> str:
         goal = self.goal
-        held = [name for name in ("particles", "replicas", "tolerance") if getattr(goal, name) is not None]
+        held = [name for name in HELD if getattr(goal, name) is not None]
         given = f" with the given {' and '.join(held)}" if held else ""
         if self.needed is None:
             return f"no run{given} is predicted to reach it"

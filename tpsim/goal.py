@@ -18,6 +18,7 @@ FEWEST = 1024  # particles of the first stage, where its space has room
 PILOT_REPLICAS = 16  # of the smallest M, whose noise is most of what hides a bias
 MAX_SECONDS = 600.0
 FREE = 0.8  # share of the free memory that a search may use
+HELD = ("particles", "replicas", "tolerance")  # chosen where they are not given
 COARSEST = 0.5  # a tolerance that is given must leave room for a coarser one to compare it with
 
 
