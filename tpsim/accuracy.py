@@ -22,88 +22,31 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
 
-import numpy as np
 import xarray as xr
 
 from .errorlaw import Law, Size, truncation_error
 from .errors import RankError
-from .goal import HELD, PILOT_REPLICAS, Goal, first_particles, most_workers, stage_task
-from .plan import memory_bytes
-from .progress import Bar, Progress
-from .record import Schedule
-from .run import Replica, finish, run_all
+from .goal import HELD, PILOT_REPLICAS, Goal, first_particles
+from .progress import Progress
+from .run import finish
+from .stages import Plan, Stage, Workshop
 from .task import REPLICAS, Task
 
-Array = np.ndarray
-
-OUTPUTS = ("f", "f_probe")
 MARGIN = 0.8  # share of the target that a plan aims at: one that just misses costs another stage
 GROWTH = 4  # of M from one stage to the next
 COARSE = 8  # times the tolerance is what the tolerance is compared with
 TRUNCATION = 0.5  # share of the target that the truncation may take
 USEFUL = 0.9  # a stage that does not reach the target must bring the error to this share of what it was
-SLOWER = 1.25  # more particles cost more than in proportion once they leave a cache
-BYTES = 1.2  # `memory_bytes` is short by less than a fifth
-COUNTS = [round(2 ** (k / 2)) for k in range(2, 25)]  # replicas of a plan, up to 4096
-DOUBLINGS = 16  # of M in a plan
-
-
-@dataclass
-class Stage:
-    """All replicas of one M: what they left, their outputs by name (R, entries), and what they took."""
-
-    task: Task
-    results: list[Replica]
-    seconds: float
-    facts: dict[str, Any] = field(default_factory=dict)
-    samples: dict[str, Array] = field(init=False)
-
-    def __post_init__(self) -> None:
-        names = [name for name in OUTPUTS if name in self.results[0].arrays]
-        self.samples = {name: _entries(np.stack([one.arrays[name] for one in self.results])) for name in names}
-
-    @property
-    def size(self) -> Size:
-        return Size(self.task.settings.particles, self.task.replicas)
-
-    @property
-    def seconds_a_round(self) -> float:
-        """Of one replica in every process."""
-        return self.seconds / math.ceil(self.task.replicas / self.task.workers)
-
-    @property
-    def rank(self) -> int:
-        """Mean of p and q at the end."""
-        ends = [self.results[0].arrays[name][-1, 1:] for name in ("rank_forward", "rank_backward")]
-        return math.ceil(np.mean(ends)) if ends[0].size else 0
-
-
-def _entries(values: Array) -> Array:
-    """(R, steps, samples) -> (R, entries), without step 0, where f = 0 in every run."""
-    return values[:, min(1, values.shape[1] - 1) :].reshape(len(values), -1)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A stage that might be run, and what is predicted of it."""
-
-    size: Size
-    error: float
-    work: int  # particles times replicas: which plan is cheaper must not depend on the clock
-    seconds: float
-    bytes: int
-    affordable: bool
+COUNTS = [round(2 ** (k / 2)) for k in range(2, 21)]  # replicas of a plan, up to 1024
+DOUBLINGS = 12  # of M in a plan
 
 
 def execute(task: Task, progress: Progress = None, report: Callable[[str], None] = lambda line: None) -> xr.Dataset:
     """Run stages until the target is met or out of reach, and return the last; `report` hears a line of each."""
     assert task.goal is not None
-    _compile(task)
     search = Search(task, task.goal, progress, report)
     search.pilot()
     while (size := search.next_size()) is not None:
@@ -111,16 +54,8 @@ def execute(task: Task, progress: Progress = None, report: Callable[[str], None]
     return search.finish()
 
 
-def _compile(task: Task) -> None:
-    """One step, so that no stage is timed with the compiler at work."""
-    steps = min(1, task.training.steps)
-    schedule = Schedule(tuple(range(steps + 1)), (0,), (), ())
-    short = replace(task, training=replace(task.training, steps=steps), schedule=schedule, replicas=1, workers=1)
-    run_all(short, Bar(False, 1, 1))
-
-
 class Search:
-    """What has been run, what it says of the error, and what the budget has left.
+    """What has been run, what it says of the error, and what to run next.
 
     Attributes
     ----------
@@ -128,18 +63,16 @@ class Search:
     tolerance, truncation : the tolerance of all stages, and its error (3) by output.
     needed : the cheapest plan that is predicted to reach the target, whatever the budget.
     why : why the search has ended.
-    history : facts of every stage, for the record.
     """
 
     def __init__(self, task: Task, goal: Goal, progress: Progress, report: Callable[[str], None]) -> None:
-        self.task, self.goal, self.progress, self.report = task, goal, progress, report
+        self.task, self.goal, self.report = task, goal, report
+        self.workshop = Workshop(task, goal, progress)
         self.stages: list[Stage] = []
         self.tolerance = goal.first_tolerance
         self.truncation: dict[str, float] = {}
         self.needed: Plan | None = None
         self.why = ""
-        self.history: list[dict[str, Any]] = []
-        self._start = time.perf_counter()
 
     # Stages -----------------------------------------------------------------------------------------------------------
 
@@ -151,31 +84,48 @@ class Search:
                 self._pilot(M)
                 return self._tell()
             except RankError as error:
-                spent = time.perf_counter() - self._start
-                if given == M or "max_rank" in str(error) or 3 * spent > self.goal.max_seconds:
+                if given == M or "max_rank" in str(error) or 3 * self.workshop.spent > self.goal.max_seconds:
                     raise
                 self.stages.clear()
                 M = min(2 * M, given or 2 * M)
 
     def _pilot(self, M: int) -> None:
-        R = self.goal.replicas or (REPLICAS if self.goal.particles == M else PILOT_REPLICAS)
+        held = self.goal.particles not in (None, M)
+        R = PILOT_REPLICAS if held else self.goal.replicas or (REPLICAS if self.goal.particles else PILOT_REPLICAS)
         self._add(Size(M, 2))  # two replicas always run; from here on the budget is asked
-        more = Size(M, R)
-        if R > 2 and self._affordable(more):
-            self._add(more)
+        if R > 2 and self._affordable(Size(M, R)):
+            self._add(Size(M, R))
+        self._find_tolerance()
+        if held:
+            self._sharpen()
+
+    def _find_tolerance(self) -> None:
+        """Compare the tolerance with a coarser one, and lower it until the truncation is small."""
+        size = self.stages[-1].size
         if self.tolerance is None:  # `iid`: 3 / sqrt(M), whose error is a part of b / M
             self.truncation = dict.fromkeys(self.stages[-1].samples, 0.0)
             return
-        again = Size(M, 2 * self.stages[-1].size.replicas)  # as many once more
-        ratio = min(COARSE, 0.99 / self.tolerance)
+        again = Size(size.particles, 2 * size.replicas)  # costs what as many replicas once more cost
         if self._affordable(again):
-            coarse = self._stage(self.stages[-1].size, ratio * self.tolerance)
-            self._compare(coarse, ratio)
+            ratio = min(COARSE, 0.99 / self.tolerance)
+            self._compare(self.workshop.run(size, ratio * self.tolerance, self.stages[-1]), ratio)
         while self._truncated and self.goal.tolerance is None and self._affordable(again):
             coarse = self.stages.pop()
             self.tolerance /= GROWTH
-            self._add(coarse.size)
+            self._add(size)
             self._compare(coarse, GROWTH)
+
+    def _sharpen(self) -> None:
+        """Add replicas of the first M, until its noise hides no bias of half the target at an M that is given."""
+        (M, R), law, given = self.stages[-1].size, self.worst(), self.goal.particles
+        assert given is not None
+        wanted = law.variance[-1] * (2 / (given / M - 1) / self.goal.target) ** 2
+        laws, quarter = self.laws(), (self.goal.max_seconds - self.workshop.spent) / 4
+        plans = [self.workshop.plan(Size(M, count), self.stages[-1], laws) for count in COUNTS if count > R]
+        enough = next((k for k, plan in enumerate(plans) if plan.size.replicas >= wanted), len(plans))
+        within = [plan.size for plan in plans[: enough + 1] if plan.affordable and plan.seconds <= quarter]
+        if wanted > R and within:
+            self._add(within[-1])
 
     def _compare(self, coarse: Stage, ratio: float) -> None:
         fine = self.stages[-1].samples
@@ -192,23 +142,12 @@ class Search:
 
     def _add(self, size: Size) -> None:
         """Replicas that the last stage has already are kept where M is the same."""
-        earlier = self.stages.pop() if self.stages and self.stages[-1].size.particles == size.particles else None
-        stage = self._stage(size, self.tolerance, earlier)
+        last = self.stages[-1] if self.stages else None
+        earlier = self.stages.pop() if last and last.size.particles == size.particles else None
+        stage = self.workshop.run(size, self.tolerance, last, earlier)
         for before in self.stages:
-            before.results = before.results[:0]
+            before.results = []
         self.stages.append(stage)
-
-    def _stage(self, size: Size, tolerance: float | None, earlier: Stage | None = None) -> Stage:
-        start, done = time.perf_counter(), 0 if earlier is None else earlier.size.replicas
-        task = stage_task(self.task, self.goal, *size, tolerance, self._workers(size))
-        with Bar(self.progress, size.replicas - done, task.training.steps + 1) as bar:
-            results = ([] if earlier is None else earlier.results) + run_all(task, bar, done)
-        if any(result.kind is not None for result in results):
-            finish(task, results)  # raises
-        seconds = time.perf_counter() - start
-        facts = {"particles": size.particles, "replicas": size.replicas, "tolerance": task.settings.tolerance}
-        self.history.append(facts | {"seconds": round(seconds, 3)})
-        return Stage(task, results, seconds + (0.0 if earlier is None else earlier.seconds), self.history[-1])
 
     # The error --------------------------------------------------------------------------------------------------------
 
@@ -228,7 +167,7 @@ class Search:
     def _tell(self) -> None:
         errors, (M, R) = self.worst().errors(), self.stages[-1].size
         self.stages[-1].facts |= {name: _number(value) for name, value in asdict(errors).items()}
-        self.report(f"{R} replicas of {M} particles: {errors}; {time.perf_counter() - self._start:.1f} s so far")
+        self.report(f"{R} replicas of {M} particles: {errors}; {self.workshop.spent:.1f} s so far")
 
     # What to run next -------------------------------------------------------------------------------------------------
 
@@ -245,14 +184,16 @@ class Search:
                 "difference: more of them would not help, a smaller learning rate may"
             )
             return None
-        plans = [self._plan(size) for size in self._sizes()]
+        laws = self.laws()
+        plans = [self.workshop.plan(size, self.stages[-1], laws) for size in self._sizes()]
         enough = [plan for plan in plans if plan.error <= MARGIN * goal.target]
         self.needed = min(enough, key=lambda plan: plan.work, default=None)
         if within := [plan for plan in enough if plan.affordable]:
             return self._step(min(within, key=lambda plan: plan.work).size)
         effort = min((plan for plan in plans if plan.affordable), key=lambda plan: plan.error, default=None)
         if effort is not None and effort.error < USEFUL * now:
-            return self._step(effort.size, sure=len(self.stages) > 2)
+            step = self._step(effort.size, sure=worst.sure)
+            return step if self._affordable(step) else effort.size
         self.why = self._out_of_reach()
         return None
 
@@ -265,48 +206,28 @@ class Search:
         return [size for size in both if size.particles > last.particles or size.replicas > last.replicas]
 
     def _step(self, size: Size, sure: bool = True) -> Size:
-        """The plan itself, or a step towards it where it is far or, as long as the spread is not known, a guess."""
+        """The plan itself, or a step towards one that is far, or a guess as long as the spread is not seen to fall."""
         last = self.stages[-1].size.particles
         if self.goal.particles or (sure and size.particles <= GROWTH * last):
             return size
         return Size(min(max(size.particles, 2 * last), GROWTH * last), self.goal.replicas or REPLICAS)
 
-    def _plan(self, size: Size) -> Plan:
-        last = self.stages[-1]
-        same = size.particles == last.size.particles
-        extra = size.replicas - (last.size.replicas if same else 0)
-        growth = 1.0 if same else SLOWER * size.particles / last.size.particles
-        workers = self._workers(size)
-        seconds = last.seconds_a_round * growth * math.ceil(extra / workers)
-        needed, left = self._bytes(size, workers), self.goal.max_seconds - (time.perf_counter() - self._start)
-        error = max(law.predict(size) for law in self.laws().values())
-        affordable = seconds <= left and needed <= self.goal.max_bytes
-        return Plan(size, error, size.particles * extra, seconds, needed, affordable)
-
     def _affordable(self, size: Size) -> bool:
-        return self._plan(size).affordable
-
-    def _workers(self, size: Size) -> int:
-        """As many processes as were asked for and fit into the memory."""
-        most = most_workers(self.goal, size.replicas)
-        return next((w for w in range(most, 1, -1) if self._bytes(size, w) <= self.goal.max_bytes), 1)
-
-    def _bytes(self, size: Size, workers: int) -> int:
-        rank = self.stages[-1].rank if self.stages else min(self.task.problem.inputs.shape)
-        settings = replace(self.task.settings, particles=size.particles)
-        task = replace(self.task, settings=settings, replicas=size.replicas, workers=workers)
-        return int(BYTES * memory_bytes(task, rank))
+        return self.workshop.plan(size, self.stages[-1], self.laws()).affordable
 
     def _out_of_reach(self) -> str:
         goal = self.goal
         held = [name for name in HELD if getattr(goal, name) is not None]
         given = f" with the given {' and '.join(held)}" if held else ""
+        budget = f"max_seconds={goal.max_seconds:g}, max_bytes={goal.max_bytes}"
+        if not math.isfinite(self.worst().errors().total):
+            return f"the runs that would show the error are more than allowed: {budget}"
         if self.needed is None:
             return f"no run{given} is predicted to reach it"
         (M, R), time_, room = self.needed.size, self.needed.seconds, self.needed.bytes / 2**30
         return (
             f"predicted to be needed{given}: {R} replicas of {M} particles, {time_:.3g} s more and {room:.3g} GiB; "
-            f"allowed: max_seconds={goal.max_seconds:g}, max_bytes={goal.max_bytes}"
+            f"allowed: {budget}"
         )
 
     # The result -------------------------------------------------------------------------------------------------------
@@ -325,12 +246,10 @@ class Search:
         largest = max(float(x.std(axis=0, ddof=1).max()) for x in last.samples.values()) / math.sqrt(R)
         details = {name: _number(value) for name, value in asdict(errors).items()} | {
             "reached": reached, "bias_resolved": law.bias_resolved, "largest_standard_error": largest,
-            "exponent": round(law.exponent, 3), "stages": self.history,
+            "exponent": round(law.exponent, 3), "stages": self.workshop.history,
         }  # fmt: skip
-        run.attrs |= {
-            "target_error": target, "error": errors.total, "accuracy": json.dumps(details), "why": sentence,
-        }  # fmt: skip
-        return run
+        more = {"target_error": target, "error": errors.total, "accuracy": json.dumps(details), "why": sentence}
+        return run.assign_attrs(more)
 
 
 def _number(value: float) -> float | None:

@@ -243,7 +243,7 @@ def _write(job: Job, folder: Path, dataset: xr.Dataset, seconds: float, stopped:
     origin = [f"tpsim {versions()['tpsim']}: the configuration of the results beside this file, every default resolved"]
     if "why" in dataset.attrs:
         origin.append(dataset.attrs["why"])
-        summary |= {name: dataset.attrs[name] for name in ("target_error", "error", "why")}
+        summary |= {name: dataset.attrs[name] for name in ("target_error", "why")}
         summary["accuracy"] = json.loads(dataset.attrs["accuracy"])
     paths = output.write(folder, dataset, summary, to_toml(job.resolved(dataset), origin))
     return summary | {"files": [path.name for path in paths]}

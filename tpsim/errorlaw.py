@@ -12,7 +12,7 @@ import numpy as np
 Array = np.ndarray
 
 USUAL, USUAL_ERROR = {True: 0.65, False: 0.5}, 0.2  # exponent a of s ~ M^-a, with and without Sobol points
-CHAOTIC, REGULAR = 0.25, 0.5  # exponents below the first are not those of a run whose spread falls as it should
+CHAOTIC, REGULAR = 0.25, 0.5  # a spread that falls more slowly than the first is not on the way to the second
 TINY = 1e-200  # the variance that stands for none, so that its inverse exists
 
 
@@ -54,7 +54,8 @@ class Law:
     ----------
     exponent : a of s ~ M^-a, drawn towards what is usual.
     falls : whether the spread falls as M grows: False where the measured exponent is below 1/4, and below 1/2 by more
-        than two standard errors.
+        than three standard errors, from three M at least.
+    sure : whether it is seen to fall: an exponent two standard errors above 0.
     square, noise : |b|^2 of (2), and what it would be on average for b = 0; mean squares over entries, infinite where
         there is a single M.
 
@@ -78,7 +79,8 @@ class Law:
         lever = float(known @ (x - self._x) ** 2)
         moment = -float(known @ ((x - self._x) * (y - self._y)))
         self.exponent = (moment + usual / USUAL_ERROR**2) / (lever + 1 / USUAL_ERROR**2)
-        self.falls = len(x) < 2 or moment / lever > min(CHAOTIC, REGULAR - 2 / math.sqrt(lever))
+        self.falls = len(x) < 3 or moment / lever > min(CHAOTIC, REGULAR - 3 / math.sqrt(lever))
+        self.sure = len(x) > 1 and moment / lever > 2 / math.sqrt(lever)
 
     @property
     def bias_resolved(self) -> bool:
@@ -107,7 +109,7 @@ def _slope(sizes: Sequence[Size], variance: Array) -> tuple[Array, float]:
     if len(sizes) < 2:
         return np.zeros(len(sizes)), math.inf
     x, w = np.array([1.0 / M for M, _ in sizes]), np.array([R for _, R in sizes]) / variance
-    centred = x - np.average(x, weights=w)
+    centred = x - (w @ x) / w.sum()
     lever = float(w @ centred**2)
     return w * centred / lever, 1 / lever
 

@@ -10,9 +10,9 @@ import joblib
 import numpy as np
 
 from .errors import InputError, ResourceError
-from .plan import available_bytes, memory_bytes
+from .plan import available_bytes, check_memory, memory_bytes
 from .problem import Network, Problem, Training, positive_int
-from .task import REPLICAS, Task, prepare
+from .task import REPLICAS, Task, default_tolerance, prepare, threads_of
 
 FEWEST = 1024  # particles of the first stage, where its space has room
 PILOT_REPLICAS = 16  # of the smallest M, whose noise is most of what hides a bias
@@ -81,7 +81,7 @@ def prepare_goal(
     budget = int(FREE * available_bytes()) if max_bytes is None else positive_int("max_bytes", max_bytes)
     goal = Goal(
         float(target_error), arguments["particles"], given, tolerance,
-        MAX_SECONDS if max_seconds is None else float(max_seconds), budget, dict(arguments),
+        MAX_SECONDS if max_seconds is None else float(max_seconds), budget, arguments,
     )  # fmt: skip
     first = {
         "particles": first_particles(problem, None) if goal.particles is None else goal.particles,
@@ -89,7 +89,6 @@ def prepare_goal(
         "tolerance": goal.first_tolerance,
     }
     task = prepare(problem, network, training, **arguments | first)
-    goal.arguments["sobol"] = task.settings.sobol  # of a given M; a quarter of it, which may be 2^k, goes without too
     task = replace(task, goal=goal)
     least = memory_bytes(replace(task, workers=1), 1)
     if least > budget:
@@ -98,9 +97,14 @@ def prepare_goal(
 
 
 def stage_task(task: Task, goal: Goal, particles: int, replicas: int, tolerance: float | None, workers: int) -> Task:
-    """Return the task of one stage."""
-    chosen = {"particles": particles, "replicas": replicas, "tolerance": tolerance, "workers": workers}
-    return prepare(task.problem, task.network, task.training, **goal.arguments | chosen)
+    """Return the task of one stage; ResourceError if the memory that was free is not any more."""
+    if tolerance is None:
+        tolerance = default_tolerance(task.settings.noise, particles)
+    settings = replace(task.settings, particles=particles, tolerance=tolerance)
+    threads = threads_of(goal.arguments["threads"], workers, particles)
+    stage = replace(task, settings=settings, replicas=replicas, workers=workers, threads=threads, goal=None)
+    check_memory(stage)
+    return stage
 
 
 def most_workers(goal: Goal, replicas: int) -> int:

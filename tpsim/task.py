@@ -119,7 +119,7 @@ def prepare(
     if workers is None:
         workers = most_workers(task, min(replicas, joblib.cpu_count()))
     workers = min(positive_int("workers", workers), replicas)
-    threads = _threads(threads, workers, settings.particles)
+    threads = threads_of(threads, workers, settings.particles)
     task = replace(task, workers=workers, threads=threads)
     check_memory(task)
     return replace(task, notices=_data_notices(problem) + slope_notices(network, training))
@@ -138,12 +138,17 @@ def resolve_settings(
         raise InputError("sobol", sobol, "True, False or None")
     check_noise(noise, bool(sobol), particles)
     if tolerance is None:
-        tolerance = min(3.0 / np.sqrt(particles), 0.5) if noise == "iid" else DEFAULT_TOLERANCE[noise]
+        tolerance = default_tolerance(noise, particles)
     elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
     if max_rank is not None:
         positive_int("max_rank", max_rank)
     return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank)
+
+
+def default_tolerance(noise: Noise, particles: int) -> float:
+    """Of `iid`, whose spurious correlations are of size 1 / sqrt(M), it depends on M."""
+    return float(min(3.0 / np.sqrt(particles), 0.5)) if noise == "iid" else DEFAULT_TOLERANCE[noise]
 
 
 def schedule_of(
@@ -203,7 +208,8 @@ def _check_room(problem: Problem, training: Training, settings: Settings) -> Non
         )
 
 
-def _threads(threads: int | None, workers: int, particles: int) -> int:
+def threads_of(threads: int | None, workers: int, particles: int) -> int:
+    """Check the threads of each process, or resolve None."""
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
         return max(1, min(available, joblib.cpu_count() // workers, particles // (TILES_PER_THREAD * TILE)))
