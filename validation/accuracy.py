@@ -27,7 +27,7 @@ from .particle_bias import gaussian_problem
 Array = np.ndarray
 
 REFERENCE_SEED = 10**6
-SEEDS = 16
+SEEDS = 12
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def cases() -> list[Case]:
     wide = gaussian_problem(6), Network(2, "tanh"), train(15, 0.5)
     deep = gaussian_problem(4), Network(3, "silu", np.sqrt(2)), train(10, 0.1)
     return [
-        Case("L=2 tanh, m=4, T=10", *small, 2e-3, 65536, 16),
+        Case("L=2 tanh, m=4, T=10", *small, 2e-3, 16384, 16),
         Case("L=3 silu, m=4, T=10", *deep, 2e-3, 8192, 16),
         Case("L=2 tanh, m=6, T=15", *wide, 3e-3, 8192, 16),
     ]
