@@ -268,7 +268,7 @@ def test_notices_are_lines(no_figures, capsys):
 
 
 def test_interrupting_leaves_nothing(monkeypatch, capsys, folder):
-    def interrupted(job, progress=None):
+    def interrupted(job, progress=None, report=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Job, "simulate", interrupted)

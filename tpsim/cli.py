@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
 import time
@@ -131,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         _announce(job)
     start, stopped = time.perf_counter(), None
     try:
-        dataset = job.simulate(progress=False if arguments.quiet else None)
+        dataset = job.simulate(False if arguments.quiet else None, _silent if arguments.quiet else _say_stage)
     except RunStopped as error:
         dataset, stopped = error.run, str(error)
         if dataset is None:
@@ -142,6 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
         from .report import table
 
         print(f"result\n{table(summary)}\n  time: {summary['seconds']:.1f} s\n")
+        if "why" in dataset.attrs:
+            print(f"{dataset.attrs['why']}\n")
         print(f"written to {folder}: {', '.join(summary['files'])}", flush=True)
     if stopped is not None:
         _say("stopped", f"{stopped}; the steps before it are in {folder}")
@@ -201,7 +204,8 @@ def _require_torch(command: str) -> None:
 def _prepare(read: Config) -> Job:
     from .plan import check_particles
 
-    check_particles(read.simulation.particles)
+    if read.simulation.particles is not None:
+        check_particles(read.simulation.particles)
     from . import job  # brings the engine, for a configuration that is well formed
 
     return job.prepare(read)
@@ -236,9 +240,21 @@ def _write(job: Job, folder: Path, dataset: xr.Dataset, seconds: float, stopped:
         "seconds": round(seconds, 3), "stopped": stopped, "notices": dataset.attrs["notices"].splitlines(),
         "data": describe(job.task.problem), "versions": versions(),
     }  # fmt: skip
-    origin = f"tpsim {versions()['tpsim']}: the configuration of the results beside this file, every default resolved"
-    paths = output.write(folder, dataset, summary, to_toml(job.config, [origin]))
+    origin = [f"tpsim {versions()['tpsim']}: the configuration of the results beside this file, every default resolved"]
+    if "why" in dataset.attrs:
+        origin.append(dataset.attrs["why"])
+        summary |= {name: dataset.attrs[name] for name in ("target_error", "why")}
+        summary["accuracy"] = json.loads(dataset.attrs["accuracy"])
+    paths = output.write(folder, dataset, summary, to_toml(job.resolved(dataset), origin))
     return summary | {"files": [path.name for path in paths]}
+
+
+def _say_stage(line: str) -> None:
+    print(f"stage: {line}", flush=True)
+
+
+def _silent(line: str) -> None:
+    """Nothing is printed with --quiet."""
 
 
 def _say(kind: str, message: str) -> None:

@@ -92,8 +92,8 @@ class SimulationTable:
     """[simulation]; see `tpsim.simulate`. Here `workers` defaults to all cores: results do not depend on it."""
 
     __pydantic_config__: ClassVar = _CLOSED
-    particles: StrictInt = _key(4096, "an integer >= 2")
-    replicas: StrictInt = _key(8, "an integer >= 1")
+    particles: StrictInt | None = _key(None, "an integer >= 2")
+    replicas: StrictInt | None = _key(None, "an integer >= 1")
     noise: Literal["matched", "iid", "width"] = _key("matched", '"matched", "iid" or "width"')
     sobol: StrictBool | None = _key(None, "true or false")
     tolerance: Number | None = _key(None, "a number between 0 and 1, exclusive")
@@ -108,6 +108,9 @@ class SimulationTable:
     threads: StrictInt | None = _key(None, "an integer >= 1")
     limit: Literal["mup", "ip", "ntp", "sp"] = _key("mup", '"mup", "ip", "ntp" or "sp"')
     dtype: Literal["float64", "float32"] = _key("float64", '"float64" or "float32"')
+    target_error: Number | None = _key(None, "a number > 0")
+    max_seconds: Number | None = _key(None, "a number > 0")
+    max_bytes: StrictInt | None = _key(None, "an integer >= 1")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import data
 from .conventions import parametrization_title
+from .goal import HELD
 from .job import Job
 from .predict import Prediction
 from .problem import Training
@@ -25,6 +26,7 @@ def job_text(job: Job) -> str:
             "training": [f"{task.training.steps} steps, {_batches(task.training)}"],
             "simulation": [
                 _simulated(task),
+                *_search(task),
                 f"{task.replicas} replicas of {settings.particles} particles, {noise}, {tolerance}",
                 f"{_count(task.workers, 'process')}, {_count(task.threads, 'thread')} each",
             ],
@@ -37,6 +39,18 @@ def _simulated(task: Task) -> str:
     if task.settings.noise == "width":
         return f"networks of width {task.settings.particles} without their matrices, {name}"
     return f"the limit of infinite width, {name}" + (", features do not move" if task.lazy else "")
+
+
+def _search(task: Task) -> list[str]:
+    """The rules of `tpsim.accuracy`, whose first stage the next line is."""
+    if (goal := task.goal) is None:
+        return []
+    held = [f"{name} = {value:g}" for name in HELD if (value := getattr(goal, name)) is not None]
+    return [
+        f"error of f at most {goal.target:g}, within {duration(goal.max_seconds)} and {size(goal.max_bytes)}",
+        f"given: {', '.join(held)}" if held else "particles, replicas and tolerance are chosen",
+        "stages of up to 4 times the particles of the one before, until the error does; first",
+    ]
 
 
 def _samples(job: Job) -> str:
@@ -68,6 +82,9 @@ def prediction_text(job: Job, prediction: Prediction) -> str:
     free = size(prediction.free_bytes)
     rows["memory"] = [f"about {size(prediction.bytes)} of arrays and 0.3 GB for each process; {free} are free"]
     rows["time"] = [f"about {duration(prediction.seconds)} on idle cores"]
+    if job.task.goal is not None:
+        rows["time"][0] += " for the first stage, and as much for its tolerance;"
+        rows["time"].append("later ones in proportion to particles times replicas")
     return _lines(rows)
 
 
@@ -77,7 +94,8 @@ def concerns(job: Job, prediction: Prediction) -> list[str]:
     M = job.task.settings.particles
     if prediction.pilot.stopped and not prediction.pilot.full:
         found.append(f"the pilot stopped: {prediction.pilot.stopped}")
-    if job.task.settings.noise != "width" and prediction.arrays >= M:
+    grows = job.task.goal is not None and job.task.goal.particles is None
+    if job.task.settings.noise != "width" and prediction.arrays >= M and not grows:
         found.append(
             f"particles={M} may not do: about {prediction.arrays} arrays are expected in one space, and there must be "
             f"fewer arrays than particles; particles={1 << (2 * prediction.arrays - 1).bit_length()} leaves room"

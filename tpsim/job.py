@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import xarray as xr
 
-from . import data
+from . import accuracy, data
 from .activations import ACTIVATIONS
 from .config import TABLES, Config, SimulationTable, StepSchedule, TrainingTable
 from .errors import InputError
+from .goal import prepare_goal
 from .losses import LOSSES
 from .problem import Network, Problem, Training
 from .progress import Progress
 from .run import execute
 from .task import Task, resolve_settings
-from .task import prepare as prepare_task
 
 ARRAYS = ("inputs", "targets", "probes", "probe_targets")
 SETTINGS = ("particles", "noise", "sobol", "tolerance", "seed", "max_rank", "dtype")
@@ -41,10 +42,21 @@ class Job:
     task: Task
     kept: bool
 
-    def simulate(self, progress: Progress = None) -> xr.Dataset:
-        """Run it, errors named after the configuration's keys."""
+    def simulate(self, progress: Progress = None, report: Callable[[str], None] = lambda line: None) -> xr.Dataset:
+        """Run it, errors named after the configuration's keys; `report` hears of every stage of a search."""
         with named("simulation"):
-            return execute(self.task, progress)
+            if self.task.goal is None:
+                return execute(self.task, progress)
+            return accuracy.execute(self.task, progress, report)
+
+    def resolved(self, run: xr.Dataset) -> Config:
+        """Return the configuration of a run of this job: with a target that of the last stage, without the target."""
+        if self.task.goal is None:
+            return self.config
+        settings = json.loads(run.attrs["config"])["simulation"]
+        chosen = {name: settings[name] for name in ("particles", "sobol", "tolerance")}
+        chosen |= {"replicas": run.sizes["replica"], "target_error": None, "max_seconds": None, "max_bytes": None}
+        return replace(self.config, simulation=replace(self.config.simulation, **chosen))
 
 
 def prepare(config: Config, pictures: bool = True) -> Job:
@@ -54,7 +66,7 @@ def prepare(config: Config, pictures: bool = True) -> Job:
     ----------
     config : Config
     pictures : whether particle snapshots of the first and the last step are wanted, where the configuration asks for
-        none and they take less than 1 GiB.
+        none and they take less than 1 GiB; never in a search, which would take them at every stage.
 
     Raises
     ------
@@ -69,10 +81,10 @@ def prepare(config: Config, pictures: bool = True) -> Job:
         resolve_settings(**{name: arguments[name] for name in SETTINGS})  # before the data are read: that may take long
     problem, options = read_data(config.data)
     with named("simulation"):
-        task = prepare_task(problem, network, training, **arguments)
+        task = prepare_goal(problem, network, training, **arguments)
         kept = bool(task.schedule.snapshot)
-        if pictures and not kept and _picture_bytes(task) <= SNAPSHOT_BYTES:
-            task = prepare_task(problem, network, training, **arguments | {"snapshots": sorted({0, training.steps})})
+        if pictures and not kept and task.goal is None and _picture_bytes(task) <= SNAPSHOT_BYTES:
+            task = prepare_goal(problem, network, training, **arguments | {"snapshots": sorted({0, training.steps})})
     return Job(replace(config, data=options, simulation=_resolved(config.simulation, task)), task, kept)
 
 
@@ -97,6 +109,12 @@ def network_and_training(config: Config) -> tuple[Network, Training]:
         network = Network(**asdict(config.network))
     with named("training"):
         return network, _training(config.training)
+
+
+def refuse_target(config: Config) -> None:
+    """For commands that need to know how the limit is simulated."""
+    if (target := config.simulation.target_error) is not None:
+        raise InputError("simulation.target_error", target, "nothing here: only `tpsim run` and `tpsim plan` know it")
 
 
 def _check_names(config: Config) -> None:
@@ -143,10 +161,13 @@ def _resolved(table: SimulationTable, task: Task) -> SimulationTable:
     def every(steps: tuple[int, ...], given: int | None) -> int | None:
         return given if given is not None or not steps else steps[1] - steps[0] if len(steps) > 1 else 1
 
+    searched = task.goal is not None
     return replace(
         table,
+        particles=table.particles if searched else task.settings.particles,
+        replicas=table.replicas if searched else task.replicas,
         sobol=task.settings.sobol,
-        tolerance=task.settings.tolerance,
+        tolerance=table.tolerance if searched else task.settings.tolerance,
         probe_every=every(task.schedule.probe, table.probe_every),
         joint_every=every(task.schedule.joint, table.joint_every),
     )

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from .core import MaxRank, Noise, SpaceFull
 from .errors import Diverged, Notice, RankError
+from .goal import prepare_goal
 from .mlp import Fields, State, backward, forward, update
 from .parametrization import MUP, TABLE_2
 from .probes import replay
@@ -25,7 +26,7 @@ from .problem import Network, Problem, Training
 from .progress import Bar, Progress, Relay
 from .record import Recorder
 from .results import assemble
-from .task import Task, prepare
+from .task import Task
 
 Array = np.ndarray
 
@@ -47,8 +48,8 @@ def simulate(
     problem: Problem,
     network: Network,
     training: Training,
-    particles: int = 4096,
-    replicas: int = 8,
+    particles: int | None = None,
+    replicas: int | None = None,
     noise: Noise = "matched",
     sobol: bool | None = None,
     tolerance: float | None = None,
@@ -65,6 +66,9 @@ def simulate(
     threads: int | None = None,
     limit: str = "mup",
     dtype: str = "float64",
+    target_error: float | None = None,
+    max_seconds: float | None = None,
+    max_bytes: int | None = None,
 ) -> xr.Dataset:
     """Simulate the infinite-width limit of training `network` on `problem`: that of muP unless `limit` says otherwise.
 
@@ -72,10 +76,10 @@ def simulate(
     ----------
     problem, network, training
         See `Problem`, `Network`, `Training`.
-    particles : int
-        M, the size of the sample that stands for each random variable.
-    replicas : int
-        R independent runs; every standard error comes from them.
+    particles : int, optional
+        M, the size of the sample that stands for each random variable. Default: 4096.
+    replicas : int, optional
+        R independent runs; every standard error comes from them. Default: 8.
     noise : "matched" (every second moment that the limit fixes is exact), "iid" (the literal method), or "width" (an
         exact-in-law simulation of a finite network of width M without its matrices).
     sobol : bool, optional
@@ -108,6 +112,14 @@ def simulate(
         How arrays over particles that are kept are stored, and multiplied; sums over particles are in double precision.
         float32 needs half the memory and about half the time. It changes f by some 1e-6, far below the standard error
         (`benchmarks/single.py` measures it); its smallest tolerance is 1e-5.
+    target_error : float, optional
+        Choose particles, replicas and tolerance, those of them that are not given, so that the error of f, and of
+        f_probe, is at most this in root mean square over recorded steps and samples: standard error, bias in M and
+        truncation together, see docs/accuracy.md. The attributes `error`, `accuracy` and `why` say what was reached,
+        how, and why. Not where f is random (noise="width", limits "ntp" and "sp").
+    max_seconds, max_bytes : optional, with target_error
+        The budget: wall-clock seconds of all stages together (default: 600), and the memory of each (default: 0.8 of
+        what is free). Where it is predicted not to suffice the best run that it allows is returned, with a `Notice`.
 
     Returns
     -------
@@ -128,11 +140,11 @@ def simulate(
     docs/particle_bias.md; both zero for the identity activation.
     Cost: O(M r m) a step for basis size r, which saturates; memory 3 (p + q) arrays of M particles a hidden matrix.
     """
-    task = prepare(
+    task = prepare_goal(
         problem, network, training, particles=particles, replicas=replicas, noise=noise, sobol=sobol,
         tolerance=tolerance, seed=seed, record_every=record_every, workers=workers, probe_every=probe_every,
         joint_every=joint_every, snapshots=snapshots, parts=parts, max_rank=max_rank, threads=threads,
-        limit=limit, dtype=dtype,
+        limit=limit, dtype=dtype, target_error=target_error, max_seconds=max_seconds, max_bytes=max_bytes,
     )  # fmt: skip
     return execute(task, progress)
 
@@ -143,15 +155,17 @@ def execute(task: Task, progress: Progress = None) -> xr.Dataset:
         from . import lazy
 
         return lazy.execute(task, progress)
+    if task.goal is not None:
+        from . import accuracy
+
+        return accuracy.execute(task, progress)
     with Bar(progress, task.replicas, task.training.steps + 1) as bar:
-        results = _run_all(task, bar)
-    return _finish(task, results)
+        results = run_all(task, bar)
+    return finish(task, results)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
-def run_replica(
-    task: Task, replica: int, report: Callable[[int, float], None] = lambda step, loss: None
-) -> Replica:
+def run_replica(task: Task, replica: int, report: Callable[[int, float], None] = lambda step, loss: None) -> Replica:
     """One independent run of the limit: the algorithm."""
     problem, settings, schedule = task.problem, task.settings, task.schedule
     network, training = task.engine
@@ -261,9 +275,9 @@ def quietly(task: Task) -> Iterator[list[str]]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _run_all(task: Task, bar: Bar) -> list[Replica]:
-    """Run replicas 0..R-1 here or in worker processes; the order of the results is that of the replicas."""
-    replicas = range(task.replicas)
+def run_all(task: Task, bar: Bar, first: int = 0) -> list[Replica]:
+    """Run replicas first..R-1 here or in worker processes; the order of the results is that of the replicas."""
+    replicas = range(first, task.replicas)
     if task.workers == 1:
         return [run_quietly(task, r, functools.partial(bar.step, r)) for r in replicas]
     threads = joblib.parallel_config(backend="loky", inner_max_num_threads=task.threads)
@@ -290,7 +304,7 @@ def interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _finish(task: Task, results: list[Replica]) -> xr.Dataset:
+def finish(task: Task, results: list[Replica]) -> xr.Dataset:
     """Assemble the dataset, give the notices, and raise if a replica had to stop."""
     finished = min(result.finished for result in results)
     notices = list(dict.fromkeys(task.notices + [notice for result in results for notice in result.notices]))

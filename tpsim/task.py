@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import joblib
 import numba
@@ -21,8 +22,12 @@ from .plan import check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
 from .record import Schedule
 
+if TYPE_CHECKING:
+    from .goal import Goal
+
 Array = np.ndarray
 
+PARTICLES, REPLICAS = 4096, 8  # where neither they nor a target are given
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
 SMALLEST_TOLERANCE = {"float64": 0.0, "float32": 1e-5}  # residuals of stored arrays are known to 1e-7 in float32
 TILES_PER_THREAD = 8  # with fewer, waking a sleeping thread costs more than it saves
@@ -40,6 +45,7 @@ class Task:
     limit : the parametrization whose limit, or whose network of width M, is simulated.
     replicas, workers, threads : independent runs, processes that share them, threads of each.
     notices : what the user should know of the data.
+    goal : the target for the error of f, of which the task is the first stage; None where all is given.
     """
 
     problem: Problem
@@ -52,6 +58,7 @@ class Task:
     threads: int = 1
     notices: list[str] = field(default_factory=list)
     limit: str = "mup"
+    goal: Goal | None = None
 
     @property
     def lazy(self) -> bool:
@@ -75,8 +82,8 @@ def prepare(
     network: Network,
     training: Training,
     *,
-    particles: int,
-    replicas: int,
+    particles: int | None,
+    replicas: int | None,
     noise: Noise,
     sobol: bool | None,
     tolerance: float | None,
@@ -106,7 +113,7 @@ def prepare(
     check_arguments(problem, network, training)
     settings = resolve_settings(particles, noise, sobol, tolerance, seed, max_rank, dtype)
     check_limit(limit, parts, noise)
-    positive_int("replicas", replicas)
+    replicas = REPLICAS if replicas is None else positive_int("replicas", replicas)
     check_records(problem, network, training, positive_int("record_every", record_every), replicas)
     schedule = schedule_of(problem, training, record_every, probe_every, joint_every, snapshots, parts)
     _check_room(problem, training, settings)
@@ -114,18 +121,18 @@ def prepare(
     if workers is None:
         workers = most_workers(task, min(replicas, joblib.cpu_count()))
     workers = min(positive_int("workers", workers), replicas)
-    threads = _threads(threads, workers, settings.particles)
+    threads = threads_of(threads, workers, settings.particles)
     task = replace(task, workers=workers, threads=threads)
     check_memory(task)
     return replace(task, notices=_data_notices(problem) + slope_notices(network, training))
 
 
 def resolve_settings(
-    particles: int, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None,
+    particles: int | None, noise: Noise, sobol: bool | None, tolerance: float | None, seed: int, max_rank: int | None,
     dtype: str,
 ) -> Settings:  # fmt: skip
-    """Check how the limit is to be simulated, and resolve the defaults of `sobol` and `tolerance`."""
-    positive_int("particles", particles, 2)
+    """Check how the limit is to be simulated, and resolve what is None."""
+    particles = PARTICLES if particles is None else positive_int("particles", particles, 2)
     positive_int("seed", seed, 0)
     check_noise(noise, False, particles)
     if sobol is None:
@@ -133,18 +140,23 @@ def resolve_settings(
     if not isinstance(sobol, bool | np.bool_):
         raise InputError("sobol", sobol, "True, False or None")
     check_noise(noise, bool(sobol), particles)
+    if not isinstance(dtype, str) or dtype not in SMALLEST_TOLERANCE:
+        raise InputError("dtype", dtype, "'float64' or 'float32'")
     if tolerance is None:
-        tolerance = min(3.0 / np.sqrt(particles), 0.5) if noise == "iid" else DEFAULT_TOLERANCE[noise]
-        tolerance = max(tolerance, SMALLEST_TOLERANCE.get(dtype, 0.0) if isinstance(dtype, str) else 0.0)
+        tolerance = default_tolerance(noise, particles, dtype)
     elif isinstance(tolerance, bool) or not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
     if max_rank is not None:
         positive_int("max_rank", max_rank)
-    if not isinstance(dtype, str) or dtype not in SMALLEST_TOLERANCE:
-        raise InputError("dtype", dtype, "'float64' or 'float32'")
     if tolerance < SMALLEST_TOLERANCE[dtype]:
         raise InputError("tolerance", tolerance, f"at least {SMALLEST_TOLERANCE[dtype]} with dtype={dtype!r}")
     return Settings(int(particles), noise, bool(sobol), float(tolerance), int(seed), max_rank, dtype)
+
+
+def default_tolerance(noise: Noise, particles: int, dtype: str = "float64") -> float:
+    """Of `iid`, whose spurious correlations are of size 1 / sqrt(M), it depends on M."""
+    tolerance = float(min(3.0 / np.sqrt(particles), 0.5)) if noise == "iid" else DEFAULT_TOLERANCE[noise]
+    return max(tolerance, SMALLEST_TOLERANCE[dtype])
 
 
 def schedule_of(
@@ -204,7 +216,8 @@ def _check_room(problem: Problem, training: Training, settings: Settings) -> Non
         )
 
 
-def _threads(threads: int | None, workers: int, particles: int) -> int:
+def threads_of(threads: int | None, workers: int, particles: int) -> int:
+    """Check the threads of each process, or resolve None."""
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     if threads is None:
         return max(1, min(available, joblib.cpu_count() // workers, particles // (TILES_PER_THREAD * TILE)))

@@ -92,7 +92,7 @@ def run(prepared: job.Job, progress: bool | None = None) -> Study:
     arguments["seeds"] = _seeds(table.seeds)
     with job.named("converge"):
         return study(
-            task.problem, task.network, task.training, particles=simulation.particles, replicas=simulation.replicas,
+            task.problem, task.network, task.training, particles=task.settings.particles, replicas=task.replicas,
             seed=simulation.seed, record_every=simulation.record_every, progress=progress,
             workers=simulation.workers or joblib.cpu_count(),
             simulation={name: getattr(simulation, name) for name in OF_THE_LIMIT}, **arguments,
@@ -119,6 +119,7 @@ def announcement(prepared: job.Job) -> str:
 
 def _check(read: config.Config) -> None:
     """Refuse what this command has no meaning for, and dense networks without torch."""
+    job.refuse_target(read)
     if read.simulation.limit != "mup":
         raise InputError(
             "simulation.limit", read.simulation.limit, '"mup": what finite networks are compared with here'

@@ -160,17 +160,18 @@ def prepare(read: config.Config, workers: int | None = None) -> tuple[Settings, 
     if workers is not None:
         read = replace(read, simulation=replace(read.simulation, workers=positive_int("--workers", workers)))
     _check(read)
-    table, simulation = read.figures, read.simulation
+    table = read.figures
     read = replace(read, network=replace(read.network, init_scale=APPENDIX_A["mup"].init_scale))
     prepared = job.prepare(read, pictures=False)
     if prepared.config.data["scale"] != "sqrt_d":
         allowed = '"sqrt_d": the constants of Appendix A are for inputs divided by sqrt(d)'
         raise InputError("data.scale", prepared.config.data["scale"], allowed)
     task = prepared.task
+    simulation = replace(read.simulation, particles=task.settings.particles, replicas=task.replicas)
     settings = Settings(
         replace(task.problem, probes=None, probe_targets=None), task.network, task.training,
         tuple(sorted(set(table.widths))), table.seeds, tuple(table.activations), tuple(table.depths), table.dtype,
-        simulation.particles, simulation.replicas, simulation.seed,
+        task.settings.particles, task.replicas, simulation.seed,
         {name: getattr(simulation, name) for name in OF_THE_LIMIT}, simulation.workers or joblib.cpu_count(),
     )  # fmt: skip
     # As given: a default of each run is not the user's choice.
@@ -197,6 +198,7 @@ def _check_earlier(folder: Path, settings: Settings) -> None:
 def _check(read: config.Config) -> None:
     """Refuse what this command has no meaning for."""
     simulation, table, plain = read.simulation, read.figures, config.SimulationTable()
+    job.refuse_target(read)
     if simulation.limit != "mup":
         raise InputError("simulation.limit", simulation.limit, '"mup" here: the figures show all four limits')
     if simulation.noise == "width":

@@ -95,7 +95,7 @@ def settings_of(prepared: job.Job) -> Settings:
     """Return what the configuration asks for."""
     task, simulation, table = prepared.task, prepared.config.simulation, prepared.config.verify
     return Settings(
-        task.problem, task.network, task.training, particles=simulation.particles, replicas=simulation.replicas,
+        task.problem, task.network, task.training, particles=task.settings.particles, replicas=task.replicas,
         tolerance=simulation.tolerance, sobol=simulation.sobol, max_rank=simulation.max_rank,
         record_every=simulation.record_every, seed=simulation.seed, workers=simulation.workers,
         widths=tuple(sorted(set(table.widths))), seeds=table.seeds,
@@ -145,6 +145,7 @@ def write(folder: Path, evidence: Evidence, findings: Findings, facts: dict[str,
 def _checked(read: config.Config) -> config.Config:
     """Fill in this command's defaults; refuse what it has no meaning for, and networks without torch."""
     simulation = read.simulation
+    job.refuse_target(read)
     if simulation.limit != "mup":
         raise InputError("simulation.limit", simulation.limit, '"mup": whose limit the claims are about')
     if simulation.noise != "matched":
