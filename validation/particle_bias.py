@@ -126,8 +126,8 @@ def estimate(samples: Samples) -> list[Row]:
         intercept, _ = _fit_weights([sizes[j] for j in others], noise[others])
         weights = np.zeros(len(sizes))
         weights[k], weights[others] = 1.0, -intercept
-        size = _size(samples, dict(zip(sizes, weights, strict=True)))
-        law = _size(samples, dict(zip(sizes, slope / M, strict=True)))
+        size = bias_size(samples, dict(zip(sizes, weights, strict=True)))
+        law = bias_size(samples, dict(zip(sizes, slope / M, strict=True)))
         spread = float(np.sqrt(_variance(samples[M])))
         rows.append(Row(M, len(samples[M]), spread, *size, *law, _verdict(spread, size, law)))
     return rows
@@ -155,7 +155,7 @@ def _fit_weights(sizes: Sequence[int], noise: Array) -> tuple[Array, Array]:
     return intercept, slope
 
 
-def _size(samples: Samples, weights: dict[int, float]) -> Interval:
+def bias_size(samples: Samples, weights: dict[int, float]) -> Interval:
     """Root mean square of E[sum_M w_M mean_M]: sqrt(|estimate|^2 - tr C), and its interval.
 
     The noise floor is tr C, C the covariance of the estimate; |estimate|^2 nu / tr C is taken as noncentral chi-square
@@ -165,7 +165,8 @@ def _size(samples: Samples, weights: dict[int, float]) -> Interval:
     scaled = {M: w * (samples[M] - samples[M].mean(axis=0)) for M, w in weights.items()}
     stacked = np.concatenate([x / np.sqrt(len(x) * (len(x) - 1)) for x in scaled.values()])  # C = stacked' stacked
     trace = float((stacked**2).sum())
-    nu = trace**2 / float(((stacked @ stacked.T) ** 2).sum())
+    gram = stacked @ stacked.T if len(stacked) < stacked.shape[1] else stacked.T @ stacked  # of the same norm
+    nu = trace**2 / float((gram**2).sum())
     traces = {M: float((x**2).sum()) / len(x) / (len(x) - 1) for M, x in scaled.items()}
     welch = trace**2 / sum(part**2 / (len(samples[M]) - 1) for M, part in traces.items())
     upper = (1 + LEVEL) / 2
