@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import importlib.metadata
 import inspect
 import json
@@ -34,6 +35,7 @@ Array = np.ndarray
 Row = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
+ASIDE = Path("bench-quick")  # where a fast pass goes, which leaves the measured results alone
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "torch")
 VARIABLES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HAS_FLOAT32 = "dtype" in inspect.signature(simulate).parameters
@@ -157,8 +159,22 @@ def machine() -> Row:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "load": os.getloadavg()[0],  # of other work, if the benchmarks have not begun
     }
+
+
+def busy(seconds: float = 0.5) -> float | None:
+    """Share of the cores that others keep busy while this process sleeps; None where the system does not tell."""
+
+    def ticks() -> list[int]:
+        return [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+
+    try:
+        before = ticks()
+        time.sleep(seconds)
+        spent = [b - a for a, b in zip(before, ticks(), strict=True)]
+    except OSError:
+        return None
+    return 1.0 - (spent[3] + spent[4]) / max(sum(spent), 1)  # idle, waiting for a disk
 
 
 def _cpu_model() -> str:
@@ -170,15 +186,18 @@ def _cpu_model() -> str:
     return f"{names.get('model name', '?')} (family {names.get('cpu family')}, model {names.get('model')})"
 
 
-def write(name: str, result: Result, quick: bool, seconds: float, started: Row, folder: Path = RESULTS) -> Path:
+def write(name: str, result: Result, command: str, seconds: float, started: float | None, folder: Path = RESULTS) -> Path:
     """Write results/NAME.json."""
+    module = importlib.import_module(f"benchmarks.{name}")
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "benchmark": name,
-        "command": f"python -m benchmarks.{name}" + (" --quick" if quick else ""),
-        "quick": quick,
+        "title": module.TITLE,
+        "what": module.WHAT,
+        "command": command,
         "seconds": seconds,
-        "machine": started,
+        "busy": started,
+        "machine": machine(),
     } | dataclasses.asdict(result)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
@@ -193,15 +212,18 @@ def main(name: str, measure: Callable[..., Result], *flags: str) -> int:
     """The command line of a benchmark: measure, write the JSON file, say where it is."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=sys.modules["__main__"].__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats: minutes for all benchmarks")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
+    parser.add_argument("--results", type=Path, help="folder of the JSON files")
     for flag in flags:
         parser.add_argument(f"--{flag}", action="store_true")
     arguments = parser.parse_args()
     options = {flag: getattr(arguments, flag) for flag in flags}
-    started, start = machine(), time.perf_counter()
+    started, start = busy(), time.perf_counter()
     with silent():
         result = measure(arguments.quick, **options)
-    path = write(name, result, arguments.quick, time.perf_counter() - start, started, arguments.results)
+    given = [f" --{flag}" for flag in ("quick", *flags) if getattr(arguments, flag)]
+    folder = arguments.results or (ASIDE if arguments.quick else RESULTS)
+    command = f"python -m benchmarks.{name}" + "".join(given)
+    path = write(name, result, command, time.perf_counter() - start, started, folder)
     print(f"{name}: {time.perf_counter() - start:.0f} s, {path}")
     return 0
 

@@ -2,9 +2,9 @@
 
 An estimator is a sum of means, sum_n w_n mean_n, over sizes n (particles or width): one size with w = 1, or
 Richardson's 2 f(2n) - f(n) and (8 f(4n) - 6 f(2n) + f(n)) / 3. Its error is
-sqrt(bias^2 + sum_n w_n^2 spread_n^2 / R_n). The bias is that of the law E f_n - f = sum_k a_k / n^k, fitted to all sizes
-together, of the lowest order that fits; where none does, it is measured at the estimator's own sizes. Sizes are root
-mean squares over t > 0 and samples.
+sqrt(bias^2 + sum_n w_n^2 spread_n^2 / R_n). The bias is that of the law E f_n - f = sum_k a_k / n^k, fitted to all
+sizes together, of the lowest order that fits; where none does, it is measured at the estimator's own sizes. Biases and
+spreads are root mean squares over t > 0 and samples.
 """
 
 from __future__ import annotations
