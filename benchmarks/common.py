@@ -186,8 +186,8 @@ def _cpu_model() -> str:
     return f"{names.get('model name', '?')} (family {names.get('cpu family')}, model {names.get('model')})"
 
 
-def write(name: str, result: Result, command: str, seconds: float, started: float | None, folder: Path = RESULTS) -> Path:
-    """Write results/NAME.json."""
+def write(name: str, result: Result, command: str, seconds: float, started: float | None, folder: Path) -> Path:
+    """Write NAME.json; `started` is what `busy` said before."""
     module = importlib.import_module(f"benchmarks.{name}")
     folder.mkdir(parents=True, exist_ok=True)
     content = {

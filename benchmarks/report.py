@@ -73,7 +73,8 @@ def targets(results: list[Row]) -> list[Row]:
 
 def section(result: Row) -> str:
     """One benchmark."""
-    parts = [f"## {result['title']}", result["what"], f"`{result['command']}` took {number(result['seconds'])} s{_others(result)}."]
+    took = f"`{result['command']}` took {number(result['seconds'])} s{_others(result)}."
+    parts = [f"## {result['title']}", result["what"], took]
     if result["benchmark"] == "accuracy":
         parts.append(f"![Error against processor seconds, one panel a problem]({PICTURE})")
     parts += result["notes"]
