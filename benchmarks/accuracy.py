@@ -20,7 +20,7 @@ from tpsim import Network, Problem, Training, simulate
 
 from . import estimators
 from .common import Array, Result, Row, appendix_a, cpu_seconds, gaussian_problem, main, paper_problem, say, spread
-from .estimators import TRUTH, Part, Samples, Weights
+from .estimators import Law, Moments, Part, Weights
 
 TITLE = "Error against processor seconds"
 WHAT = (
@@ -29,9 +29,10 @@ WHAT = (
     "Sobol points, default tolerance, one size. `width`: networks without their matrices. `iid`: the literal method. "
     "`dense`: networks in torch, float32, trained in batches as large as the cache, only f kept. `width` and `dense` "
     "may also extrapolate from two or three widths (Richardson), and subtract their regression on f_0, whose mean is "
-    "zero (+ f_0). Costs are processor seconds on one thread, without imports and compilation, in rounds in which all "
-    "strategies take turns. A bias that is not resolved counts with its upper 95% limit; in the column `in its favour` "
-    "the bias of the competitor counts with its lower limit. Unreachable: at no measured size is the bias that counts "
+    "zero (+ f_0); both have one law in n, to which the runs of both contribute. Costs are processor seconds on one "
+    "thread, without imports and compilation, in rounds in which all strategies take turns. A bias that is not "
+    "resolved counts with its upper 95% limit; in the column `in its favour` the bias of the competitor counts with "
+    "its lower limit. Unreachable: at no measured size is the bias that counts "
     "below the error. The truth is `matched` at many particles, from its own runs."
 )
 ERRORS = (1e-3, 2e-4)
@@ -55,8 +56,8 @@ class Case:
 class Pilot:
     """What a strategy's runs left, by size: f (R, T * m), f_0 (R, m), processor seconds of one run in every round."""
 
-    f: Samples = field(default_factory=dict)
-    f_0: Samples = field(default_factory=dict)
+    f: dict[int, Array] = field(default_factory=dict)
+    f_0: dict[int, Array] = field(default_factory=dict)
     seconds: dict[int, list[float]] = field(default_factory=dict)
 
 
@@ -112,9 +113,9 @@ def pilots(case: Case, budget: float, rounds: int, most: int) -> dict[str, Pilot
             for n in sizes:
                 if turn < 0:  # compiles, and tells how many runs the budget allows
                     run(n, 2, rounds)
-                    cost, _ = cpu_seconds(lambda run=run, n=n: run(n, 4 if n < 1024 else 1, rounds + 1))
-                    each = cost / (4 if n < 1024 else 1)
-                    runs[strategy, n] = math.ceil(min(most, max(12, budget / each)) / rounds)
+                    some = max(1, 8192 // n) if strategy == "dense" else 1
+                    cost, _ = cpu_seconds(lambda run=run, n=n, some=some: run(n, some, rounds + 1))
+                    runs[strategy, n] = math.ceil(min(most, max(12, budget * some / cost)) / rounds)
                     continue
                 count = runs[strategy, n]
                 seconds, data = cpu_seconds(lambda run=run, n=n, count=count, turn=turn: run(n, count, turn))
@@ -127,17 +128,6 @@ def _keep(pilot: Pilot, n: int, f: Array, seconds: float) -> None:
     for kept, new in ((pilot.f, f[:, 1:].reshape(len(f), -1)), (pilot.f_0, f[:, 0])):
         kept[n] = np.concatenate([kept[n], new]) if n in kept else new
     pilot.seconds.setdefault(n, []).append(seconds)
-
-
-def variants(found: dict[str, Pilot]) -> dict[str, tuple[Samples, dict[int, list[float]], int]]:
-    """Strategy -> its samples, its costs, and the most sizes that one of its estimators may combine."""
-    every = {}
-    for name, pilot in found.items():
-        finite_width = name in ("dense", "width")
-        every[name] = (pilot.f, pilot.seconds, 3 if finite_width else 1)
-        if finite_width:
-            every[f"{name} + f_0"] = (estimators.with_control(pilot.f, pilot.f_0), pilot.seconds, 3)
-    return every
 
 
 @dataclass(frozen=True)
@@ -163,18 +153,41 @@ class Estimator:
         return estimators.price(self.parts(), estimators.used(self.bias, favourable), error)
 
 
-def every_estimator(found: dict[str, Pilot], truth: Array, origin: int) -> list[Estimator]:
+@dataclass(frozen=True)
+class Widths:
+    """What is known of networks of finite width: runs of `dense` and `width`, which have one law, together."""
+
+    plain: dict[int, Moments]
+    controlled: dict[int, Moments]
+    law: Law
+
+
+def widths(found: dict[str, Pilot], truth: Moments) -> Widths:
+    """Pool the runs, subtract f_0's share, and fit the bias to the rest, whose mean is the same."""
+    f, f_0 = (_pool([getattr(found[name], part) for name in ("dense", "width")]) for part in ("f", "f_0"))
+    controlled = {n: Moments.of(x) for n, x in estimators.with_control(f, f_0).items()}
+    return Widths({n: Moments.of(x) for n, x in f.items()}, controlled, estimators.fit(controlled, truth))
+
+
+def _pool(every: list[dict[int, Array]]) -> dict[int, Array]:
+    sizes = sorted({n for runs in every for n in runs})
+    return {n: np.concatenate([runs[n] for runs in every if n in runs]) for n in sizes}
+
+
+def every_estimator(found: dict[str, Pilot], known: Widths, truth: Moments, origin: int) -> list[Estimator]:
     """All strategies, sizes and combinations."""
     every = []
-    for name, (samples, seconds, most) in variants(found).items():
-        samples = samples | {TRUTH: truth}
-        far = math.inf if most == 3 else origin
-        order = estimators.order_of(samples, far)
-        spreads = {n: estimators.spread_of(x) for n, x in samples.items()}
-        for weights in estimators.combinations([n for n in samples if n != TRUTH]):
-            if len(weights) <= most:
-                bias = estimators.bias_of(samples, weights, order, far)
-                every.append(Estimator(name, weights, bias, spreads, seconds))
+    for name, pilot in found.items():
+        if name in ("dense", "width"):
+            kinds = {name: known.plain, f"{name} + f_0": known.controlled}
+            law, most = known.law, 3
+        else:
+            kinds = {name: {n: Moments.of(x) for n, x in pilot.f.items()}}
+            law, most = estimators.fit(kinds[name], truth, origin), 1
+        for kind, moments in kinds.items():
+            spreads = {n: moments[n].spread for n in pilot.f}
+            for weights in estimators.combinations(list(pilot.f), most):
+                every.append(Estimator(kind, weights, law.bias(weights), spreads, pilot.seconds))
     return every
 
 
@@ -238,31 +251,29 @@ def size_rows(case: Case, every: list[Estimator], found: dict[str, Pilot]) -> li
             rows.append({
                 "problem": case.name, "strategy": e.strategy, "size": n,
                 "runs": len(found[e.strategy.split(" ")[0]].f[n]), "seconds per run": spread(e.seconds[n]),
-                "spread": e.spreads[n], "bias": e.bias[0] if e.bias[1] > 0 else f"< {e.bias[2]:.1e}",
-                "low": e.bias[1], "high": e.bias[2],
+                "spread of a run": e.spreads[n], "bias": e.bias[0] if e.bias[1] > 0 else "not resolved",
+                "bias, from": e.bias[1], "to": e.bias[2],
             })  # fmt: skip
     return rows
 
 
-def check_truth(case: Case, found: dict[str, Pilot], truth: Array) -> Row:
-    """The truth, its standard error, and its distance from dense networks extrapolated to infinite width."""
-    samples = estimators.with_control(found["dense"].f, found["dense"].f_0) | {TRUTH: truth}
-    order = estimators.order_of(samples) or 3
-    sizes, fit = estimators.law(samples, order)
-    # least squares with a free limit: the limit's weights are those of the law with one more power, n^0
-    design = np.array([[float(n) ** -k for k in range(order + 1)] for n in sizes])
-    noise = np.array([estimators.spread_of(samples[n]) ** 2 / len(samples[n]) for n in sizes])
-    limit = np.linalg.pinv(design / np.sqrt(noise)[:, None])[0] / np.sqrt(noise)
-    weights = dict(zip(sizes, limit.tolist(), strict=True)) | {TRUTH: -1.0}
-    distance, low, high = estimators.bias_size(samples, weights)
-    squares = [w**2 * estimators.spread_of(samples[n]) ** 2 / len(samples[n]) for n, w in weights.items()]
-    return {
-        "problem": case.name, "particles": case.truth[0], "runs": len(truth),
-        "standard error": estimators.spread_of(truth) / math.sqrt(len(truth)),
-        "from dense, noise subtracted": distance, "low": low, "high": high,
-        "standard error of the difference": math.sqrt(sum(squares)), "order in 1/n": order,
-        "agree": "yes" if low == 0.0 else "no",
-    }  # fmt: skip
+def check_truth(case: Case, found: dict[str, Pilot], known: Widths, truth: Moments) -> list[Row]:
+    """The truth, its standard error, and its distance from networks extrapolated to infinite width."""
+    dense = {n: Moments.of(x) for n, x in estimators.with_control(found["dense"].f, found["dense"].f_0).items()}
+    rows = []
+    for name, law in (("dense", estimators.fit(dense, truth)), ("dense and width", known.law)):
+        weights = estimators.limit(law)
+        distance, low, high = estimators.interval(law.moments, weights, (-1.0, truth))
+        terms = [(w, law.moments[n]) for n, w in weights.items()] + [(-1.0, truth)]
+        noise = math.sqrt(sum(w**2 * m.spread**2 / m.runs for w, m in terms))
+        rows.append({
+            "problem": case.name, "particles": case.truth[0], "runs": truth.runs,
+            "standard error of the truth": truth.spread / math.sqrt(truth.runs), "networks": name,
+            "widths from": law.first, "powers of 1/n": law.order,
+            "standard error of the difference": noise, "difference, noise subtracted": distance, "at most": high,
+            "agree": "yes" if low == 0.0 else "no",
+        })  # fmt: skip
+    return rows
 
 
 def curves(every: list[Estimator]) -> dict[str, list[list[float]]]:
@@ -293,18 +304,18 @@ def loss_row(case: Case) -> Row:
 def measure(quick: bool) -> Result:
     """All problems."""
     torch.set_num_threads(1)
-    budget, rounds, most = (0.5, 2, 400) if quick else (20.0, 5, 20000)
+    budget, rounds, most = (0.5, 2, 400) if quick else (12.0, 5, 50000)
     result = Result({"Seconds to an error": [], "The problems": [], "The truth": [], "Every size": []})
     for case in cases(quick):
         found = pilots(case, budget, rounds, most)
         M, runs = case.truth
-        values = runner(case, "matched")(M, runs, 10**6).f.values
-        truth = values[:, 1:].reshape(runs, -1)
-        every = every_estimator(found, truth, M)
+        truth = Moments.of(runner(case, "matched")(M, runs, 10**6).f.values[:, 1:].reshape(runs, -1))
+        known = widths(found, truth)
+        every = every_estimator(found, known, truth, M)
         rows = contest(case, every, rounds)
         result.tables["Seconds to an error"] += rows
         result.tables["The problems"].append(loss_row(case))
-        result.tables["The truth"].append(check_truth(case, found, truth))
+        result.tables["The truth"] += check_truth(case, found, known, truth)
         result.tables["Every size"] += size_rows(case, every, found)
         result.data[case.name] = curves(every)
         for row in rows:

@@ -27,7 +27,7 @@ from benchmarks import (
     startup,
 )
 from benchmarks.common import Result
-from benchmarks.estimators import TRUTH, Part
+from benchmarks.estimators import Moments, Part
 
 MEASURES = {"accuracy", "elementwise", "flatness", "memory", "paper", "rates", "roofline", "scaling", "startup"}
 
@@ -80,39 +80,59 @@ def networks(sizes, runs, slope, curvature, seed=0, entries=30, control=0.9):
         noise = rng.standard_normal((runs, entries)) / np.sqrt(n)
         explained = controls[n] @ np.full((2, entries), control)
         samples[n] = limit + (slope / n + curvature / n**2) * shape + explained + 0.1 * noise
-    samples[TRUTH] = limit + 1e-5 * rng.standard_normal((16, entries))
-    return samples, controls, float(np.sqrt((shape**2).mean()))
+    truth = Moments.of(limit + 1e-5 * rng.standard_normal((16, entries)))
+    return samples, controls, truth, float(np.sqrt((shape**2).mean()))
+
+
+def moments(samples):
+    return {n: Moments.of(x) for n, x in samples.items()}
 
 
 def test_bias_of_every_estimator_is_that_of_the_law():
-    samples, controls, size = networks((16, 32, 64, 128, 256), 4000, 2.0, 30.0)
-    truth = samples.pop(TRUTH)
-    samples = estimators.with_control(samples, controls) | {TRUTH: truth}
-    assert estimators.order_of(samples) == 2
-    for weights, true in (({64: 1.0}, 2 / 64 + 30 / 64**2), ({64: -1.0, 128: 2.0}, -30 / (2 * 64**2))):
-        estimate, low, high = estimators.bias_of(samples, weights, 2)
-        assert low < abs(true) * size < high and estimate == pytest.approx(abs(true) * size, rel=0.2)
+    samples, controls, truth, size = networks((16, 32, 64, 128, 256), 4000, 2.0, 30.0)
+    law = estimators.fit(moments(estimators.with_control(samples, controls)), truth)
+    assert (law.order, law.first) == (2, 16)
+    for weights, true in (({64: 1.0}, 2 / 64 + 30 / 64**2), ({64: -1.0, 128: 2.0}, 30 / (2 * 64**2))):
+        estimate, low, high = law.bias(weights)
+        assert low < true * size < high and estimate == pytest.approx(true * size, rel=0.2)
         assert estimators.used((estimate, low, high)) == estimate
         assert estimators.used((estimate, low, high), favourable=True) == low
-    third, low, high = estimators.bias_of(samples, {16: 1 / 3, 32: -2.0, 64: 8 / 3}, 2)  # no power below n^-3
+    third, low, high = law.bias({16: 1 / 3, 32: -2.0, 64: 8 / 3})  # no power below n^-3
     assert low == 0.0 and estimators.used((third, low, high)) == high < 0.02
+    ends = estimators.interval(law.moments, estimators.limit(law), (-1.0, truth))
+    assert ends[1] == 0.0 and ends[2] < 0.02
+
+
+def test_law_of_particles_is_not_shifted_by_the_bias_of_the_truth():
+    samples, _, truth, size = networks((64, 128, 256), 4000, 2.0, 0.0, control=0.0)
+    shift = samples[256].mean(axis=0) - truth.mean  # the truth of a run at 256, which has 2 / 256
+    law = estimators.fit(moments(samples), Moments(truth.mean + shift, truth.covariance, truth.runs), origin=256)
+    assert law.bias({64: 1.0})[0] == pytest.approx(2 / 64 * size, rel=0.2)
 
 
 def test_a_wrong_truth_is_seen():
-    samples, _, _ = networks((16, 32, 64, 128, 256), 2000, 2.0, 0.0, control=0.0)
-    assert estimators.order_of(samples) == 1
-    samples[TRUTH] = samples[TRUTH] + 0.05
-    assert estimators.order_of(samples) is None
+    samples, _, truth, _ = networks((16, 32, 64, 128, 256), 2000, 2.0, 0.0, control=0.0)
+    assert estimators.fit(moments(samples), truth).order == 1
+    wrong = Moments(truth.mean + 0.05, truth.covariance, truth.runs)
+    law = estimators.fit(moments(samples), wrong)
+    assert estimators.interval(law.moments, estimators.limit(law), (-1.0, wrong))[1] > 0.0
+
+
+def test_sizes_that_no_law_fits_are_measured_directly():
+    samples, _, truth, size = networks((16, 32, 64, 128, 256), 4000, 2.0, 0.0, control=0.0)
+    samples[16] += 1.0
+    law = estimators.fit(moments(samples), truth)
+    assert law.first == 32
+    assert law.bias({16: 1.0})[0] == pytest.approx(1.0, rel=0.2)
+    assert law.bias({64: 1.0})[0] == pytest.approx(2 / 64 * size, rel=0.3)
 
 
 def test_control_leaves_the_mean_and_takes_the_variance():
-    samples, controls, _ = networks((16, 32), 2000, 0.0, 0.0)
-    del samples[TRUTH]
-    less = estimators.with_control(samples, controls)
+    samples, controls, _, _ = networks((16, 32), 2000, 0.0, 0.0)
+    before, after = moments(samples), moments(estimators.with_control(samples, controls))
     for n in samples:
-        assert estimators.spread_of(less[n]) < 0.2 * estimators.spread_of(samples[n])
-        error = estimators.spread_of(samples[n]) / np.sqrt(len(samples[n]))
-        assert np.abs(less[n].mean(axis=0) - samples[n].mean(axis=0)).max() < 6 * error
+        assert after[n].spread < 0.2 * before[n].spread
+        assert np.abs(after[n].mean - before[n].mean).max() < 6 * before[n].spread / np.sqrt(before[n].runs)
 
 
 def test_task_of_takes_the_defaults_of_simulate():
@@ -169,13 +189,14 @@ def test_accuracy_runs_on_a_tiny_problem():
     with common.silent():
         found = accuracy.pilots(case, 0.01, 2, 12)
         values = accuracy.runner(case, "matched")(*case.truth, 10**6).f.values
-    truth = values[:, 1:].reshape(2, -1)
-    every = accuracy.every_estimator(found, truth, 512)
+    truth = Moments.of(values[:, 1:].reshape(2, -1))
+    known = accuracy.widths(found, truth)
+    every = accuracy.every_estimator(found, known, truth, 512)
     assert {e.strategy for e in every} == {"matched", "width", "width + f_0", "iid", "dense", "dense + f_0"}
     assert all(e.seconds[n][0] > 0 for e in every for n in e.weights)
     rows = accuracy.contest(case, every, 2)
     assert {row["error"] for row in rows} == set(accuracy.ERRORS)
-    assert accuracy.check_truth(case, found, truth)["agree"] in ("yes", "no")
+    assert {row["agree"] for row in accuracy.check_truth(case, found, known, truth)} <= {"yes", "no"}
 
 
 @pytest.fixture
