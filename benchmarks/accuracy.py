@@ -111,8 +111,9 @@ def pilots(case: Case, budget: float, rounds: int, most: int) -> dict[str, Pilot
         for strategy, sizes in case.sizes.items():
             run = runner(case, strategy)
             for n in sizes:
-                if turn < 0:  # compiles, and tells how many runs the budget allows
-                    run(n, 2, rounds)
+                if turn < 0:  # tells how many runs the budget allows
+                    if n == sizes[0]:
+                        run(n, 2, rounds)  # compiles
                     some = max(1, 8192 // n) if strategy == "dense" else 1
                     cost, _ = cpu_seconds(lambda run=run, n=n, some=some: run(n, some, rounds + 1))
                     runs[strategy, n] = math.ceil(min(most, max(12, budget * some / cost)) / rounds)
@@ -220,7 +221,7 @@ def contest(case: Case, every: list[Estimator], rounds: int) -> list[Row]:
                 continue
             best, kind = cheapest(group, error), cheapest(group, error, favourable=True)
             row: Row = {"problem": case.name, "error": error, "strategy": name, "chosen": "", "seconds": "unreachable",
-                        "over matched": "", "in its favour": ""}  # fmt: skip
+                        "over matched": "" if ours else "matched cannot", "in its favour": ""}  # fmt: skip
             if best:
                 row["chosen"] = _choice(best[0], best[2])
                 row["seconds"] = spread([_seconds(best, turn) for turn in range(rounds)])

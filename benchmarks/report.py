@@ -20,8 +20,7 @@ HEAD = """# Performance
 
 Measured by `make bench`, which writes `benchmarks/results/` and this page, which `python -m benchmarks.report` makes of
 those files alone. Each section names its command. A value with a range is the median and, in parentheses, the smallest
-and the largest of repeats that took turns with what they are compared with; ratios are of such pairs.
-"""
+and the largest of repeats that took turns with what they are compared with; ratios are of such pairs."""
 
 
 def number(value: Any) -> str:
@@ -33,7 +32,7 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int) or value == 0 or abs(value) >= 1000:
         return f"{value:.0f}"
-    return f"{value:.1e}" if abs(value) < 1e-2 else f"{value:.3g}"
+    return f"{value:.1e}" if abs(value) < 1e-3 else f"{value:.3g}"
 
 
 def table(rows: list[Row]) -> str:
@@ -86,7 +85,7 @@ def section(result: Row) -> str:
 
 def _others(result: Row) -> str:
     busy = result["busy"]
-    return "" if busy is None else f"; other work took {number(busy)} of the cores when it began"
+    return "" if busy is None else f"; share of the cores that other work took when it began: {number(busy)}"
 
 
 def render(results: list[Row]) -> str:

@@ -248,7 +248,7 @@ def test_picture_is_drawn_from_the_file(folder):
 
 def test_numbers_keep_three_digits():
     assert list(map(report.number, (0.00123456, 1.23456, 12345.6, 7, 0.0, "text"))) == [
-        "1.2e-03", "1.23", "12346", "7", "0", "text",
+        "0.00123", "1.23", "12346", "7", "0", "text",
     ]  # fmt: skip
     assert report.number([2.0, 1.0, 3.0]) == "2 (1 .. 3)"
 
