@@ -2,6 +2,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # PyPI's torch for Linux brings gigabytes of CUDA along, so the CPU index is asked first; where it cannot be reached,
 # pip takes torch from wherever else it is configured to look. TORCH_INDEX= (empty) leaves the CPU index out.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -11,11 +12,11 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c const
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test slow lint clean
+.PHONY: help demo test slow lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
-	@echo "variables: PYTHON=python3.11  JOBS=2 (test processes)  PYTEST_ARGS='-k rank'  TORCH_INDEX=url"
+	@echo "variables: PYTHON=python3.11  JOBS=2 (test processes)  PYTEST_ARGS='-k rank'  BENCH_ARGS=--quick  TORCH_INDEX=url"
 
 demo: .venv/.demo ## simulate the infinite-width limit of a network trained on real data
 	@$(BIN)/tpsim run
@@ -29,6 +30,9 @@ slow: .venv/.test ## run the slow tests
 lint: .venv/.test ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+bench: .venv/.test ## measure speed, accuracy and memory, and write docs/performance.md (wants an idle machine)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean: ## remove .venv and every cache (results are kept)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

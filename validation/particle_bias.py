@@ -126,8 +126,8 @@ def estimate(samples: Samples) -> list[Row]:
         intercept, _ = _fit_weights([sizes[j] for j in others], noise[others])
         weights = np.zeros(len(sizes))
         weights[k], weights[others] = 1.0, -intercept
-        size = _size(samples, dict(zip(sizes, weights, strict=True)))
-        law = _size(samples, dict(zip(sizes, slope / M, strict=True)))
+        size = bias_size(samples, dict(zip(sizes, weights, strict=True)))
+        law = bias_size(samples, dict(zip(sizes, slope / M, strict=True)))
         spread = float(np.sqrt(_variance(samples[M])))
         rows.append(Row(M, len(samples[M]), spread, *size, *law, _verdict(spread, size, law)))
     return rows
@@ -155,24 +155,38 @@ def _fit_weights(sizes: Sequence[int], noise: Array) -> tuple[Array, Array]:
     return intercept, slope
 
 
-def _size(samples: Samples, weights: dict[int, float]) -> Interval:
+def bias_size(samples: Samples, weights: dict[int, float]) -> Interval:
     """Root mean square of E[sum_M w_M mean_M]: sqrt(|estimate|^2 - tr C), and its interval.
 
-    The noise floor is tr C, C the covariance of the estimate; |estimate|^2 nu / tr C is taken as noncentral chi-square
-    with nu degrees of freedom, whose noncentrality is inverted. C is enlarged as Student's t is wider than the normal.
+    The noise floor is tr C, C the covariance of the estimate.
     """
     total = sum(w * samples[M].mean(axis=0) for M, w in weights.items())
     scaled = {M: w * (samples[M] - samples[M].mean(axis=0)) for M, w in weights.items()}
     stacked = np.concatenate([x / np.sqrt(len(x) * (len(x) - 1)) for x in scaled.values()])  # C = stacked' stacked
-    trace = float((stacked**2).sum())
-    nu = trace**2 / float(((stacked @ stacked.T) ** 2).sum())
-    traces = {M: float((x**2).sum()) / len(x) / (len(x) - 1) for M, x in scaled.items()}
-    welch = trace**2 / sum(part**2 / (len(samples[M]) - 1) for M, part in traces.items())
-    upper = (1 + LEVEL) / 2
+    squares = {M: float((x**2).sum()) / len(x) / (len(x) - 1) for M, x in scaled.items()}
+    traces = [(trace, len(samples[M])) for M, trace in squares.items()]
+    return size_interval(np.asarray(total), traces, float(((stacked @ stacked.T) ** 2).sum()))
+
+
+def size_interval(estimate: Array, traces: list[tuple[float, int]], norm: float, level: float = LEVEL) -> Interval:
+    """The interval of a root mean square, from an estimate whose noise has a covariance C.
+
+    traces : tr C of each of the means that the estimate is a sum of, with the number of its replicas.
+    norm : tr C^2.
+
+    |estimate|^2 nu / tr C is taken as noncentral chi-square with nu = (tr C)^2 / tr C^2 degrees of freedom, whose
+    noncentrality is inverted. C is enlarged as Student's t is wider than the normal.
+    """
+    trace = sum(part for part, _ in traces)
+    nu = trace**2 / norm
+    welch = trace**2 / sum(part**2 / (count - 1) for part, count in traces)
+    upper = (1 + level) / 2
     unit = trace / nu * float(stdtrit(welch, upper) / ndtri(upper)) ** 2
-    square = float(np.sum(total**2))
-    low, high = (np.sqrt(unit * _noncentrality(square / unit, nu, p) / np.size(total)) for p in (upper, 1 - upper))
-    return np.sqrt(max(square - trace, 0.0) / np.size(total)), low, high
+    square = float(np.sum(estimate**2))
+    low, high = (
+        float(np.sqrt(unit * _noncentrality(square / unit, nu, p) / np.size(estimate))) for p in (upper, 1 - upper)
+    )
+    return float(np.sqrt(max(square - trace, 0.0) / np.size(estimate))), low, high
 
 
 def _noncentrality(square: float, nu: float, probability: float) -> float:

@@ -1,0 +1,61 @@
+"""The paper's own experiment, as a user would run it.
+
+    python -m benchmarks.paper [--quick] [--large]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from tpsim import simulate
+
+from .common import Result, Row, appendix_a, main, paper_problem, say, spread
+
+TITLE = "The paper's experiment"
+WHAT = (
+    "Digits 0 against 1, SiLU, Appendix A's constants, every default of `tpsim.simulate`, every step recorded; wall "
+    "clock on all cores, compilation and imports left out. Error: the standard error of f over replicas, root mean "
+    "square over steps and samples."
+)
+
+
+def one(depth: int, samples: int, steps: int, repeats: int, **options: Any) -> Row:
+    """Seconds of repeated runs of one setting."""
+    network, training = appendix_a(depth, "silu", steps)
+    problem, times = paper_problem(samples), []
+    simulate(problem, network, appendix_a(depth, "silu", 2)[1], progress=False, **options)  # compiles, starts workers
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run = simulate(problem, network, training, progress=False, **options)
+        times.append(time.perf_counter() - start)
+    replicas = run.sizes["replica"]
+    error = float(np.sqrt((run.f.std("replica", ddof=1) ** 2).mean() / replicas)) if replicas > 1 else ""
+    p, q = (run[f"rank_{side}"].values[:, -1, 1:].mean(axis=0).round().astype(int) for side in ("forward", "backward"))
+    row = {
+        "L": depth, "m": samples, "T": steps, "M": options["particles"], "replicas": replicas,
+        "workers": options.get("workers", 1), "p": ", ".join(map(str, p)), "q": ", ".join(map(str, q)),
+        "seconds": spread(times), "loss at the end": float(run.loss.values[:, -1].mean()), "error of f": error,
+    }  # fmt: skip
+    say(f"paper: {row}")
+    return row
+
+
+def measure(quick: bool, large: bool = False) -> Result:
+    """Eight replicas at the default size; one at many particles; with `large`, 200 samples."""
+    workers = min(2, len(os.sched_getaffinity(0)))
+    if quick:
+        return Result({"": [one(3, 10, 20, 2, particles=1024, replicas=2, workers=workers)]})
+    rows = [one(3, 10, 1000, 3, particles=4096, replicas=8, workers=workers)]
+    rows.append(one(3, 10, 1000, 1, particles=65536, replicas=1))
+    if large:
+        rows.append(one(2, 200, 100, 1, particles=8192, replicas=1))
+    return Result({"": rows})
+
+
+if __name__ == "__main__":
+    sys.exit(main("paper", measure, "large"))

@@ -1,0 +1,119 @@
+"""How far a step in the steady state is from what memory and arithmetic allow.
+
+    python -m benchmarks.roofline [--quick]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from .common import (
+    DTYPES,
+    Result,
+    Row,
+    appendix_a,
+    clocked,
+    main,
+    paper_problem,
+    ranks,
+    ratios,
+    say,
+    spread,
+    task_of,
+    unrecorded,
+)  # fmt: skip
+from .rates import GEMM_SIZE, cores, measured
+
+TITLE = "A step against the roofline"
+WHAT = (
+    "Digits, SiLU, three hidden layers, Appendix A's constants, default tolerance, nothing recorded; the last steps of "
+    "a run, whose ranks have stopped growing. In each hidden matrix the forward and the backward pass must each read "
+    "X, D, U and V once, so 4 M (p + q) numbers, and need 8 m M (p + q) flops, with the ranks p and q that were "
+    "reached. The bound is the larger of bytes / read bandwidth, measured on an array as large as all of these arrays "
+    "together (in the cache where they fit), and flops / GEMM rate; everything else that a step does (activations, the "
+    "other layers, orthogonalisation, recording) counts as overhead. Times are medians over steps and runs, wall clock."
+)
+TARGET = 2.0
+
+
+def bytes_per_step(p: Sequence[int], q: Sequence[int], particles: int, itemsize: int) -> int:
+    """Bytes of two passes over X, V (source space) and U, D (target space) of every hidden matrix: 4 M (p + q)."""
+    return sum(4 * particles * (a + b) for a, b in zip(p, q, strict=True)) * itemsize
+
+
+def flops_per_step(p: Sequence[int], q: Sequence[int], particles: int, samples: int) -> int:
+    """A pass multiplies and adds once per sample and entry of the four arrays: twice 4 m M (p + q) in all."""
+    return sum(8 * samples * particles * (a + b) for a, b in zip(p, q, strict=True))
+
+
+def working_set(p: Sequence[int], q: Sequence[int], particles: int, itemsize: int) -> int:
+    """Bytes of X, V, U and D of all hidden matrices: 2 M (p + q) numbers each."""
+    return bytes_per_step(p, q, particles, itemsize) // 2
+
+
+def one_run(particles: int, threads: int, dtype: str, steps: int, last: int) -> tuple[float, list[int], list[int]]:
+    """Median time of the last steps of a run, and its ranks."""
+    network, training = appendix_a(3, "silu", steps)
+    options = unrecorded(steps) | ({"dtype": dtype} if len(DTYPES) > 1 else {})
+    task = task_of(paper_problem(), network, training, particles=particles, replicas=1, threads=threads, **options)
+    ends, replica = clocked(task)
+    return float(np.median(np.diff(ends)[-last - 1 : -1])), *ranks(replica)
+
+
+def row_of(case: tuple[int, str, int], times: list[float], p: list[int], q: list[int], quick: bool) -> Row:
+    """One row of the table."""
+    particles, dtype, threads = case
+    itemsize, samples = np.dtype(dtype).itemsize, 10
+    size, seconds = working_set(p, q, particles, itemsize), 0.3 if quick else 1.0
+    bandwidth = measured("read", dtype, threads, size, seconds)
+    rate = measured("gemm", dtype, threads, GEMM_SIZE // 2 if quick else GEMM_SIZE, seconds)
+    moved, flops = bytes_per_step(p, q, particles, itemsize), flops_per_step(p, q, particles, samples)
+    bound = max(moved / bandwidth, flops / rate)
+    return {
+        "M": particles, "numbers": dtype, "threads": threads,
+        "p": ", ".join(map(str, p)), "q": ", ".join(map(str, q)),
+        "MB moved": moved / 1e6, "GB/s": bandwidth / 1e9, "Mflop": flops / 1e6, "Gflop/s": rate / 1e9,
+        "bytes bound, ms": 1e3 * moved / bandwidth, "flops bound, ms": 1e3 * flops / rate,
+        "measured, ms": spread([1e3 * t for t in times]), "measured / bound": spread([t / bound for t in times]),
+    }  # fmt: skip
+
+
+def measure(quick: bool) -> Result:
+    """Every M, precision and number of threads; the repeats of one M take turns."""
+    sizes, steps, last, repeats = ((1 << 12,), 40, 20, 2) if quick else ((1 << 12, 1 << 14, 1 << 16), 200, 40, 3)
+    cases = [(dtype, threads) for dtype in DTYPES for threads in cores()]
+    rows, speedups = [], []
+    for dtype, threads in cases:
+        one_run(sizes[0], threads, dtype, 3, 2)  # compiles
+    for particles in sizes:
+        times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+        reached = {}
+        for _ in range(repeats):
+            for dtype, threads in cases:
+                time, *reached[dtype, threads] = one_run(particles, threads, dtype, steps, last)
+                times[dtype, threads].append(time)
+            say(f"roofline M={particles}: {times}")
+        for dtype, threads in cases:
+            p, q = reached[dtype, threads]
+            rows.append(row_of((particles, dtype, threads), times[dtype, threads], p, q, quick))
+        speedups.append(_speedups(particles, times))
+    titles = {"Against the bound": rows, "Pairs of runs, time over time": [row for row in speedups if len(row) > 1]}
+    worst = max(row["measured / bound"][0] for row in rows)
+    return Result(titles, [{"what": "a step over its roofline, worst case", "target": TARGET, "reached": worst}])
+
+
+def _speedups(particles: int, times: dict[tuple[str, int], list[float]]) -> Row:
+    row: Row = {"M": particles}
+    for dtype, threads in times:
+        if threads > 1:
+            row[f"1 thread over {threads}, {dtype}"] = ratios(times[dtype, 1], times[dtype, threads])
+        if dtype == "float32":
+            row[f"float64 over float32, threads: {threads}"] = ratios(times["float64", threads], times[dtype, threads])
+    return row
+
+
+if __name__ == "__main__":
+    sys.exit(main("roofline", measure))
