@@ -24,6 +24,7 @@ from .tiles import TILE
 Array = np.ndarray
 Basis = Rows | Array | Sequence[Rows]
 
+SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector code; NaN and infinity keep their meaning
 UNITS = 64  # the most sums that are kept apart, and hence the most threads that find work
 
 
@@ -373,10 +374,7 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
         _accumulate(factors, x, stack.addresses, stack.single, unit_of(rows.particles), scratch(len(x), 2))
 
 
-_SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector code; NaN and infinity keep their meaning
-
-
-@njit(parallel=True, cache=True, fastmath=_SUMS)
+@njit(parallel=True, cache=True, fastmath=SUMS)
 def _row_sums(x, y, unit, partial):
     particles = x.shape[1]
     for u in prange((particles + unit - 1) // unit):
@@ -389,7 +387,7 @@ def _row_sums(x, y, unit, partial):
             partial[u, i, 0] = s
 
 
-@njit(parallel=True, cache=True, fastmath=_SUMS)
+@njit(parallel=True, cache=True, fastmath=SUMS)
 def _row_changes(x, y, unit, partial):
     particles = x.shape[1]
     for u in prange((particles + unit - 1) // unit):

@@ -20,6 +20,7 @@ from numba import njit, prange
 from . import elementwise
 from .kernels import (
     CHUNK,
+    SUMS,
     Basis,
     Stack,
     expand,
@@ -67,10 +68,15 @@ def _moments(m, x, sheet, column):
     reduce_fields(m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
     last = column + x.shape[0]
     for i in range(m):
-        s = 0.0
-        for a in range(BLOCK):
-            s += x[i, a]
-        sheet[i, last] += s
+        sheet[i, last] += _sum(x[i])
+
+
+@njit(cache=True, fastmath=SUMS)
+def _sum(x):
+    s = 0.0
+    for a in range(BLOCK):
+        s += x[a]
+    return s
 
 
 @njit(cache=True)
@@ -121,7 +127,7 @@ FORWARD = {
 def _smoothed(pair: Pair) -> Callable[..., None]:
     """The kernel of <What, E phi(h + rho Z)> for one activation."""
 
-    @njit(parallel=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+    @njit(parallel=True, cache=True, fastmath=SUMS, error_model="numpy")
     def kernel(h, rho, readout, nodes, weights, unit, partial):
         m, particles = h.shape
         for u in prange((particles + unit - 1) // unit):
