@@ -28,6 +28,7 @@ from .core import (
     forward_pass,
     inner,
 )
+from .core.rows import aligned
 from .problem import Network
 
 Array = np.ndarray
@@ -143,17 +144,19 @@ class State:
         k, shape = len(samples), (4, self.depth, len(samples), self.settings.particles)
         if len(self._memory) < 2 or self._memory[0].shape[2] < k:
             older = self._memory[-1:]  # the last step's stay as they are, for those who hold them
-            self._memory = [*older, *(np.empty(shape) for _ in range(2 - len(older)))]
+            self._memory = [*older, *(aligned(shape) for _ in range(2 - len(older)))]
         self._memory.reverse()
         if self._memory[0].shape[2] < k:
-            self._memory[0] = np.empty(shape)
+            self._memory[0] = aligned(shape)
         none = np.empty(0)
         h, x, slope, dh = ([none, *(block[:k] for block in kind)] for kind in self._memory[0])
         return Fields(step, samples, h, x, slope, dh)
 
 
-def forward(state: State, step: int, samples: Array, parts: bool = False) -> Fields:
+def forward(state: State, step: int, samples: Array, parts: bool = False, whole: bool = True) -> Fields:
     """Z^{h^l_t(xi_i)}, Z^{x^l_t(xi_i)} and f_t(xi_i) for the given samples.
+
+    Unless the `whole` is wanted, h and means are left out, and of the kernels all but the diagonal.
 
     Source: (B.1)-(B.3) and item 4; the responses of item 4 enter as <V, x>, see `GaussianMatrix`.
     """
@@ -162,7 +165,7 @@ def forward(state: State, step: int, samples: Array, parts: bool = False) -> Fie
     for l in range(1, L + 1):
         onto = state.hidden[l + 1].sides[FORWARD].onto if l < L else (state.readout,)
         # Z^h is the sum of its terms, Z^x = phi(Z^h)
-        sums = forward_pass(*terms, state.phi.kernel, fields.h[l], fields.x[l], fields.slope[l], onto)
+        sums = forward_pass(*terms, state.phi.kernel, fields.h[l], fields.x[l], fields.slope[l], onto, whole)
         fields.kernel_h[l], fields.mean_h[l] = sums.kernel_h, sums.mean_h
         fields.kernel_x[l], fields.mean_x[l] = sums.kernel_x, sums.mean_x
         if l < L:
@@ -199,12 +202,12 @@ def output(readout: Rows | Array, x: Array) -> Array:
     return inner(x, readout)[:, 0]
 
 
-def backward(state: State, fields: Fields, parts: bool = False) -> None:
+def backward(state: State, fields: Fields, parts: bool = False, whole: bool = True) -> None:
     """Z^{dh^l_t(xi_i)} for l = L..1 (B.6)-(B.8), written into `fields`."""
     terms: Terms = np.ones((len(fields.samples), 1)), (state.readout,)  # (B.6) Z^{dx^L} = Z^{What_t}
     for l in range(state.depth, 0, -1):
         onto = state.hidden[l].sides[BACKWARD].onto if l > 1 else ()
-        sums = backward_pass(*terms, fields.slope[l], fields.dh[l], onto)  # (B.7) Z^dh = Z^dx phi'(Z^h)
+        sums = backward_pass(*terms, fields.slope[l], fields.dh[l], onto, whole)  # (B.7) Z^dh = Z^dx phi'(Z^h)
         fields.kernel_dh[l] = sums.kernel_x
         if l > 1:
             # (B.8): its response sum runs to s = t, not t - 1 as printed, since dh_t depends on Zhat^{W x_t}

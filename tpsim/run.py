@@ -177,10 +177,11 @@ def run_replica(task: Task, replica: int, report: Callable[[int, float], None] =
     kind: type[Diverged] | type[RankError] | None = None
     try:
         for step, batch in enumerate(task.batches()):
-            samples = everyone if schedule.full(step) else batch
-            fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot)
+            whole = schedule.full(step)
+            samples = everyone if whole else batch
+            fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot, whole)
             if not (reason := _diverged(fields, problem.targets)):
-                backward(state, fields, schedule.parts and step in schedule.snapshot)
+                backward(state, fields, schedule.parts and step in schedule.snapshot, whole)
                 reason = _not_finite(fields.kernel_dh, "dh")
             if reason:
                 stopped, kind = f"{reason} at step {step}", Diverged

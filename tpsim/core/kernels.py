@@ -17,8 +17,8 @@ import numpy as np
 from numba import njit, prange
 
 from ..errors import InputError
-from .micro import BLOCK, CHUNK, expand_block, reduce_block
-from .rows import Rows
+from .micro import BLOCK, CHUNK, VECTOR, expand_block, reduce_block, stream_row
+from .rows import Rows, aligned
 from .tiles import TILE
 
 Array = np.ndarray
@@ -94,7 +94,7 @@ def buffer(name: str, shape: tuple[int, ...]) -> Array:
     kept: dict[str, Array] = _local.__dict__.setdefault("kept", {})
     size = math.prod(shape)
     if name not in kept or kept[name].size < size:
-        kept[name] = np.empty(max(size, 1))
+        kept[name] = aligned((max(size, 1),))
     return kept[name][:size].reshape(shape)
 
 
@@ -136,6 +136,18 @@ def store_block(block, x, start, stop):
     for i in range(x.shape[0]):
         for a in range(stop - start):
             x[i, start + a] = block[i, a]
+
+
+@njit(cache=True)
+def stream_block(block, x, start, stop):
+    """`store_block` past the caches, where rows lie at multiples of a vector; to be followed by a fence."""
+    for i in range(x.shape[0]):
+        target = x[i].ctypes.data + 8 * start
+        if stop - start == BLOCK and target % VECTOR == 0:
+            stream_row(block[i].ctypes.data, target)  # type: ignore[call-arg]
+        else:
+            for a in range(stop - start):
+                x[i, start + a] = block[i, a]
 
 
 @njit(cache=True)
@@ -227,7 +239,7 @@ def _reduce(x, addresses, single, unit, partial, scratch):
 
 
 @njit(parallel=True, cache=True)
-def _accumulate(coefficients, x, addresses, single, unit, scratch):
+def _accumulate(coefficients, x, addresses, counts, single, unit, scratch):
     m, particles = x.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -242,7 +254,7 @@ def _accumulate(coefficients, x, addresses, single, unit, scratch):
                     rows = place + j * BLOCK * size
                     factors = coefficients.ctypes.data + (k * CHUNK * m + j) * size
                     n = min(CHUNK, m - j)
-                    expand_block(single, target, BLOCK * size, factors, m * size, rows, n, CHUNK, target)
+                    expand_block(single, target, BLOCK * size, factors, m * size, rows, n, counts[k], target)
 
 
 @njit(parallel=True, cache=True)
@@ -371,7 +383,8 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
     stack = Stack.of(rows)
     if len(x) and len(rows):
         factors = np.ascontiguousarray(stack.pad(coefficients).T)
-        _accumulate(factors, x, stack.addresses, stack.single, unit_of(rows.particles), scratch(len(x), 2))
+        unit, work = unit_of(rows.particles), scratch(len(x), 2)
+        _accumulate(factors, x, stack.addresses, stack.counts, stack.single, unit, work)
 
 
 @njit(parallel=True, cache=True, fastmath=SUMS)

@@ -234,6 +234,36 @@ def _reduce(real: ir.Type) -> Any:
     return reduce
 
 
+@intrinsic
+def stream_row(typing, source, target):
+    """Write the BLOCK doubles at `source` to `target`, both multiples of `VECTOR`, past the caches.
+
+    What is not read again soon need not be fetched to be written.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        e = _Emit(builder, _DOUBLE)
+        for offset in range(0, BLOCK * 8, VECTOR):
+            value = e.load(e.at(arguments[0], offset))
+            place = builder.inttoptr(e.at(arguments[1], offset), e.vector.as_pointer())
+            store = builder.store(value, place, align=VECTOR)
+            store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), emit
+
+
+@intrinsic
+def fence(typing):
+    """Make what `stream_row` wrote visible to other threads."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
 _expand_double, _expand_single = _expand(_DOUBLE), _expand(ir.FloatType())
 _reduce_double, _reduce_single = _reduce(_DOUBLE), _reduce(ir.FloatType())
 

@@ -32,11 +32,11 @@ from .kernels import (
     reduce_fields,
     reduce_stack,
     scratch,
-    store_block,
+    stream_block,
     to_single,
     unit_of,
 )
-from .micro import BLOCK
+from .micro import BLOCK, fence
 
 Array = np.ndarray
 Evaluate = Callable[[Array, Array, Array], None]
@@ -51,8 +51,8 @@ class Sums:
     Attributes
     ----------
     inner : (m, r) <x_i, b_k> for the bases it was given; backward: <dh_i, b_k>.
-    kernel_x, mean_x : (m, m), (m,) <x_i, x_j> and <x_i>; backward: of dh.
-    kernel_h, mean_h : (m, m), (m,) <h_i, h_j> and <h_i>; backward: empty.
+    kernel_x, mean_x : (m, m), (m,) <x_i, x_j> and <x_i>; backward: of dh. Unless the whole was asked for, the diagonal.
+    kernel_h, mean_h : (m, m), (m,) <h_i, h_j> and <h_i>; backward: empty. Likewise.
     """
 
     inner: Array
@@ -63,12 +63,16 @@ class Sums:
 
 
 @njit(cache=True)
-def _moments(m, x, sheet, column):
-    """sheet[:, column:] += x x' and, in one more column, the sums of the rows; for a block of m (padded) fields."""
-    reduce_fields(m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
+def _moments(m, x, whole, sheet, column):
+    """sheet[:, column:] += x x' (its diagonal unless `whole`) and, one column on, the sums of m (padded) fields."""
     last = column + x.shape[0]
-    for i in range(m):
-        sheet[i, last] += _sum(x[i])
+    if whole:
+        reduce_fields(m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
+        for i in range(m):
+            sheet[i, last] += _sum(x[i])
+    else:
+        for i in range(m):
+            sheet[i, column + i] += _square(x[i])
 
 
 @njit(cache=True, fastmath=SUMS)
@@ -79,19 +83,27 @@ def _sum(x):
     return s
 
 
+@njit(cache=True, fastmath=SUMS)
+def _square(x):
+    s = 0.0
+    for a in range(BLOCK):
+        s += x[a] * x[a]
+    return s
+
+
 @njit(cache=True)
-def _observe(m, x, spare, addresses, single, index, sheet, ahead):
+def _observe(m, x, spare, whole, addresses, single, index, sheet, ahead):
     """Add to a unit's sheet <x, b'> and the moments of x for one block."""
     place = to_single(x, m, spare) if single else x.ctypes.data
     reduce_stack(single, m, place, addresses, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
-    _moments(m, x, sheet, addresses.size * CHUNK)
+    _moments(m, x, whole, sheet, addresses.size * CHUNK)
 
 
 def _forward(pair: Pair) -> Callable[..., None]:
     """The kernel of the forward pass through one activation; numba's cache tells them apart by `pair`."""
 
     @njit(parallel=True, cache=True, **_FUSED)
-    def kernel(coefficients, basis, counts, single, unit, h, x, slope, onto, partial, scratch):
+    def kernel(coefficients, basis, counts, single, unit, whole, h, x, slope, onto, partial, scratch):
         m, particles = h.shape
         size = 4 if single else 8
         for u in prange((particles + unit - 1) // unit):
@@ -109,11 +121,13 @@ def _forward(pair: Pair) -> Callable[..., None]:
                     for a in range(stop - start, BLOCK):
                         xb[i, a] = 0.0
                 xb[m:] = 0.0
-                store_block(hb, h, start, stop)
-                store_block(xb, x, start, stop)
-                store_block(sb, slope, start, stop)
-                _observe(m, xb, sb, onto, single, index, sheet, following)
-                _moments(m, hb, sheet, onto.size * CHUNK + xb.shape[0] + 1)
+                if whole:
+                    stream_block(hb, h, start, stop)
+                stream_block(xb, x, start, stop)
+                stream_block(sb, slope, start, stop)
+                _observe(m, xb, sb, whole, onto, single, index, sheet, following)
+                _moments(m, hb, whole, sheet, onto.size * CHUNK + xb.shape[0] + 1)
+            fence()  # type: ignore[call-arg]
 
     return kernel
 
@@ -173,7 +187,7 @@ def smoothed_output(activation: str | Evaluate, h: Array, rho: Array, readout: A
 
 
 @njit(parallel=True, cache=True)
-def _look(h, x, onto, single, unit, partial, scratch):
+def _look(h, x, whole, onto, single, unit, partial, scratch):
     """The second half of a forward pass, for an activation that is no kernel."""
     m, particles = h.shape
     for u in prange((particles + unit - 1) // unit):
@@ -185,12 +199,12 @@ def _look(h, x, onto, single, unit, partial, scratch):
             load_block(x, start, stop, work[1])
             size = 4 if single else 8
             ahead = onto[0] + (index + 1) * CHUNK * BLOCK * size if onto.size else 0
-            _observe(m, work[1], work[2], onto, single, index, sheet, ahead)
-            _moments(m, work[0], sheet, onto.size * CHUNK + work.shape[1] + 1)
+            _observe(m, work[1], work[2], whole, onto, single, index, sheet, ahead)
+            _moments(m, work[0], whole, sheet, onto.size * CHUNK + work.shape[1] + 1)
 
 
 @njit(parallel=True, cache=True)
-def _backward(coefficients, basis, counts, single, unit, slope, dh, onto, partial, scratch):
+def _backward(coefficients, basis, counts, single, unit, whole, slope, dh, onto, partial, scratch):
     m, particles = dh.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -206,13 +220,15 @@ def _backward(coefficients, basis, counts, single, unit, slope, dh, onto, partia
             for i in range(m):
                 for a in range(BLOCK):
                     db[i, a] *= sb[i, a]
-            store_block(db, dh, start, stop)
-            _observe(m, db, spare, onto, single, index, sheet, following)
+            stream_block(db, dh, start, stop)
+            _observe(m, db, spare, whole, onto, single, index, sheet, following)
+        fence()  # type: ignore[call-arg]
 
 
 def forward_pass(
-    coefficients: Array, basis: Basis, activation: str | Evaluate, h: Array, x: Array, slope: Array, onto: Basis
-) -> Sums:
+    coefficients: Array, basis: Basis, activation: str | Evaluate, h: Array, x: Array, slope: Array, onto: Basis,
+    whole: bool = True,
+) -> Sums:  # fmt: skip
     """Write h = coefficients @ basis, x = phi(h), slope = phi'(h), and return <x, onto> and moments.
 
     Parameters
@@ -222,6 +238,7 @@ def forward_pass(
     activation : a name of `FORWARD`, or a function that writes x and slope from h
     h, x, slope : (m, M), overwritten
     onto : Rows or a sequence of them, possibly none
+    whole : whether h, the moments off the diagonal, and the means are wanted; if not, they hold nothing of use.
 
     Cost: 2 m M (r + r' + 2 m) flops for r' rows in `onto`; reads both bases once, writes three fields.
     """
@@ -231,7 +248,7 @@ def forward_pass(
     partial, work, unit = partial_sums(particles, m, width), scratch(m, 3), unit_of(particles)
     if isinstance(activation, str):
         FORWARD[activation](
-            here.pad(coefficients), here.addresses, here.counts, here.single, unit, h, x, slope, there.addresses,
+            here.pad(coefficients), here.addresses, here.counts, here.single, unit, whole, h, x, slope, there.addresses,
             partial, work,
         )  # fmt: skip
     else:
@@ -239,7 +256,7 @@ def forward_pass(
         expand(coefficients, here.members, out=h)
         activation(h, x, slope)
         partial, work = partial_sums(particles, m, width), scratch(m, 3)
-        _look(h, x, there.addresses, here.single, unit, partial, work)
+        _look(h, x, whole, there.addresses, here.single, unit, partial, work)
     sums = _folded(partial, particles)
     first = CHUNK * len(there.counts)
     second = first + padded + 1
@@ -250,14 +267,16 @@ def forward_pass(
     )  # fmt: skip
 
 
-def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis) -> Sums:
+def backward_pass(
+    coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis, whole: bool = True
+) -> Sums:
     """Write dh = (coefficients @ basis) slope, and return <dh, onto> and moments; see `forward_pass`."""
     here, there = Stack.of(basis), Stack.of(onto)
     m, particles = dh.shape
     padded, width = _sheet(m, there, 1)
     partial = partial_sums(particles, m, width)
     _backward(
-        here.pad(coefficients), here.addresses, here.counts, here.single, unit_of(particles), slope, dh,
+        here.pad(coefficients), here.addresses, here.counts, here.single, unit_of(particles), whole, slope, dh,
         there.addresses, partial, scratch(m, 3),
     )  # fmt: skip
     sums = _folded(partial, particles)

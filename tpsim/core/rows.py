@@ -102,14 +102,14 @@ class Rows:
 
     def _reserve(self, count: int) -> None:
         while len(self.chunks) * CHUNK < count:
-            chunk = _aligned((self.blocks, CHUNK, BLOCK), self.dtype)
+            chunk = aligned((self.blocks, CHUNK, BLOCK), self.dtype)
             self.chunks.append(chunk)
             self._addresses = np.append(self._addresses, chunk.ctypes.data)
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def aligned(shape: tuple[int, ...], dtype: np.dtype | type = np.float64) -> Array:
     """Zeros that start at a multiple of `ALIGNED` bytes."""
-    count = math.prod(shape)
-    raw = np.zeros(count + ALIGNED // dtype.itemsize, dtype)
-    skip = -raw.ctypes.data % ALIGNED // dtype.itemsize
+    count, itemsize = math.prod(shape), np.dtype(dtype).itemsize
+    raw = np.zeros(count + ALIGNED // itemsize, dtype)
+    skip = -raw.ctypes.data % ALIGNED // itemsize
     return raw[skip : skip + count].reshape(shape)
