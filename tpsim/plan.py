@@ -9,35 +9,81 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .core.kernels import units
+from .core.micro import BLOCK, CHUNK
 from .errors import ResourceError
-from .probes import CHUNK
+from .probes import CHUNK as PROBES_AT_ONCE
+
+Array = np.ndarray
 
 if TYPE_CHECKING:
     from .problem import Network, Problem, Training
     from .task import Task
 
 
-def memory_bytes(task: Task, rank: int) -> int:
-    """Bytes of the arrays of a run when every hidden matrix has `rank` basis vectors on either side.
+def memory_bytes(task: Task, ranks: int | Array) -> int:
+    """Bytes of the arrays of a run whose hidden matrices have the given ranks at the end.
 
-    Particle arrays of a process: per hidden matrix X, D, U, V and, for `matched`, the residuals of X and D in the joint
-    basis, with an eighth of slack; per layer h, x, phi', dh of this step, of the last one and of step 0; W^1, What;
-    Sobol points; the frames of the probes, and the fields of those evaluated at once. Of all replicas: what is
-    recorded, and once more in the dataset, when the processes have done their work. The program itself, some 0.3 GB a
-    process, is left out.
+    Parameters
+    ----------
+    task : Task
+    ranks : (L - 1, 2), p and q of W^2..W^L; or one int for all of them.
+
+    Of every process: what its replica keeps (`replica_bytes`). Of all replicas: what is recorded, and once more in the
+    dataset, when the processes have done their work. The program itself, some 0.3 GB a process, is left out.
     """
-    settings, schedule, probes = task.settings, task.schedule, task.problem.probes
-    M, m, L = settings.particles, task.problem.samples, task.network.depth
-    inputs = min(task.problem.inputs.shape)
-    bases = (6 if settings.noise == "matched" else 4) * (L - 1) * rank * 9 // 8
-    fields = 3 * 4 * L * m + 2 * inputs + 3
-    sobol = 24 * L if settings.sobol else 0
-    replay = 0 if probes is None else len(schedule.probe) * (inputs + 1) + (L + 3) * min(len(probes), CHUNK)
+    recorded = task.replicas * recorded_bytes(task)
+    running = min(task.workers, task.replicas) * replica_bytes(task, ranks)
+    return recorded + max(running, recorded)
+
+
+def replica_bytes(task: Task, ranks: int | Array) -> int:
+    """Bytes of the arrays over particles of one replica, and of its sums: a function of M, dtype, m, probes and ranks.
+
+    Rows are stored in whole chunks. In `matched` a space keeps once more what the arguments of its matrices, and the
+    first features of the last layer, add to its draws; that is at most all of them.
+    """
+    settings, network, problem = task.settings, task.network, task.problem
+    M, m, L, r = settings.particles, problem.samples, network.depth, min(problem.inputs.shape)
+    pq = np.broadcast_to(np.asarray(ranks, dtype=np.int64), (L - 1, 2))
+    size = np.dtype(settings.dtype).itemsize
+    matrices = 2 * sum(rows_bytes(int(k), M, size) for k in pq.ravel())  # X and U (p each), D and V (q each)
+    ends = 2 * rows_bytes(r, M, size) + 2 * rows_bytes(1, M, size)  # W^1: draws, updates; What: draw, and What_t
+    kept = 0
+    if settings.noise == "matched":
+        before, after = [0, *pq[:, 1]], [*pq[:, 0], m]  # D of the matrix behind, X of the one ahead (x^L_0 at the end)
+        kept = sum(rows_bytes(1 + int(d) + int(x), M, size) for d, x in zip(before, after, strict=True))
+    sobol = 24 * L * M if settings.sobol else 0
+    fields = (2 * 4 * L + 2 * L + 4) * m * M + M  # of two steps, of step 0, and of a step that brings new directions
+    widest = max([int(p + q) for p, q in pq], default=0)
+    sums = units(M) * m * (widest + 2 * (m + CHUNK))
+    return matrices + ends + kept + 8 * (sobol + fields + sums) + probe_bytes(task, pq)
+
+
+def probe_bytes(task: Task, ranks: Array) -> int:
+    """Bytes of the frames that probes need, and of the fields and the noise of those evaluated at once."""
+    if task.problem.probes is None:
+        return 0
+    M, L, r = task.settings.particles, task.network.depth, min(task.problem.inputs.shape)
+    at_once = min(len(task.problem.probes), PROBES_AT_ONCE)
+    frame = (r + 1) * M + sum(int(p) * int(q) for p, q in ranks)
+    size = np.dtype(task.settings.dtype).itemsize
+    noise = (L if task.settings.noise == "width" else L - 1) * rows_bytes(at_once, M, size)
+    return 8 * (len(task.schedule.probe) * frame + 4 * at_once * M) + noise
+
+
+def recorded_bytes(task: Task) -> int:
+    """Bytes of what one replica records."""
+    schedule, m, L = task.schedule, task.problem.samples, task.network.depth
     kernels = (3 * len(schedule.record) + 2 * len(schedule.joint)) * L * m * m
-    snapshots = len(schedule.snapshot) * L * m * (9 if schedule.parts else 3) * M
-    running = min(task.workers, task.replicas) * M * (bases + fields + sobol + replay)
-    recorded = task.replicas * (kernels + snapshots)
-    return 8 * (recorded + max(running, recorded))
+    others = len(schedule.record) * (3 * m + 5 * L * m + 8 * L)
+    snapshots = len(schedule.snapshot) * L * m * (9 if schedule.parts else 3) * task.settings.particles
+    return 8 * (kernels + others + snapshots)
+
+
+def rows_bytes(count: int, particles: int, itemsize: int) -> int:
+    """Bytes of `count` arrays over particles in `tpsim.core.Rows`: whole chunks, whole blocks of particles."""
+    return -(-count // CHUNK) * CHUNK * -(-particles // BLOCK) * BLOCK * itemsize
 
 
 def available_bytes() -> int:
@@ -94,7 +140,7 @@ def check_memory(task: Task) -> None:
     rank = int(np.linalg.matrix_rank(inputs)) if max(inputs.shape) <= 512 else 1  # larger ones take too long to ask
     needed, free = memory_bytes(task, rank), available_bytes()
     if needed > free:
-        records = memory_bytes(replace(task, settings=replace(task.settings, particles=0)), rank)
+        records = 2 * task.replicas * recorded_bytes(replace(task, settings=replace(task.settings, particles=0)))
         fits = int(particles * (free - records) / (needed - records))
         advice = f"about particles={1 << (fits.bit_length() - 1)} would fit" if fits > 4 * rank else "too much at any M"
         raise ResourceError(

@@ -121,12 +121,11 @@ def predict(task: Task, budget: float = SECONDS) -> Prediction:
     limit = min(M, task.settings.max_rank or M, m * (T + 1))
     later = pilot.ranks_at(pilot.steps + left, linear=task.settings.noise == "width")
     ranks = np.minimum(later, limit).round().astype(int)
-    mean = int(np.ceil(ranks.mean())) if ranks.size else 0
     rounds = -(-task.replicas // task.workers)
     return Prediction(
         ranks=ranks,
         arrays=_arrays(ranks, task.problem),
-        bytes=memory_bytes(task, mean),
+        bytes=memory_bytes(task, ranks),
         free_bytes=available_bytes(),
         seconds=price * _total(pilot, ranks, left, task.schedule.probe) * rounds / task.threads,
         pilot=pilot,

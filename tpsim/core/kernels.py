@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..errors import InputError
-from .micro import BLOCK, CHUNK, VECTOR, expand_block, reduce_block, stream_row
+from .micro import BLOCK, CHUNK, VECTOR, entries, expand_block, reduce_block, stream_row
 from .rows import Rows, aligned
 from .tiles import TILE
 
@@ -36,13 +36,13 @@ class Stack:
     ----------
     members : tuple of Rows
     addresses, counts : (chunks,) where each chunk starts, and how many rows it holds.
-    single : whether the storage is float32.
+    single : 1 where the storage is float32, else 0.
     """
 
     members: tuple[Rows, ...]
     addresses: Array
     counts: Array
-    single: bool
+    single: int
 
     @classmethod
     def of(cls, basis: Basis) -> Stack:
@@ -50,7 +50,7 @@ class Stack:
         if isinstance(basis, np.ndarray):
             basis = Rows.of(basis)
         members = (basis,) if isinstance(basis, Rows) else tuple(basis)
-        single = bool(members) and members[0].dtype == np.float32
+        single = int(bool(members) and members[0].dtype == np.float32)
         if len(members) == 1:
             return cls(members, *members[0].held, single)
         none = np.empty(0, dtype=np.int64)
@@ -100,7 +100,7 @@ def buffer(name: str, shape: tuple[int, ...]) -> Array:
 
 def partial_sums(particles: int, m: int, width: int) -> Array:
     """Zeros (units, m, width): one sheet per unit of particles."""
-    sums = buffer("partial", (-(-particles // unit_of(particles)), m, width))
+    sums = buffer("partial", (units(particles), m, width))
     sums[...] = 0.0
     return sums
 
@@ -109,6 +109,11 @@ def unit_of(particles: int) -> int:
     """Particles of a unit: whole tiles, at most `UNITS` units."""
     tiles = -(-particles // TILE)
     return TILE * -(-tiles // UNITS)
+
+
+def units(particles: int) -> int:
+    """How many units there are."""
+    return -(-particles // unit_of(particles))
 
 
 def scratch(m: int, fields: int) -> Array:
@@ -144,7 +149,7 @@ def stream_block(block, x, start, stop):
     for i in range(x.shape[0]):
         target = x[i].ctypes.data + 8 * start
         if stop - start == BLOCK and target % VECTOR == 0:
-            stream_row(block[i].ctypes.data, target)  # type: ignore[call-arg]
+            stream_row(block[i].ctypes.data, target)
         else:
             for a in range(stop - start):
                 x[i, start + a] = block[i, a]
@@ -161,7 +166,7 @@ def to_single(block, m, out):
 
 
 @njit(cache=True)
-def expand_stack(single, m, coefficients, addresses, counts, index, block, spare, ahead):
+def expand_stack(entries, single, m, coefficients, addresses, counts, index, block, spare, ahead):
     """block (m, BLOCK) += coefficients times the rows of all chunks at block number `index` of the particles.
 
     In single precision the sum of the rows is formed in `spare` and added at the end.
@@ -175,7 +180,7 @@ def expand_stack(single, m, coefficients, addresses, counts, index, block, spare
     for k in range(addresses.size):
         following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
         expand_block(
-            single, o, BLOCK * size, coefficients + k * CHUNK * size, addresses.size * CHUNK * size,
+            entries[0], single, o, BLOCK * size, coefficients + k * CHUNK * size, addresses.size * CHUNK * size,
             addresses[k] + piece, counts[k], m, following,
         )  # fmt: skip
     if single:
@@ -186,28 +191,28 @@ def expand_stack(single, m, coefficients, addresses, counts, index, block, spare
 
 
 @njit(cache=True)
-def reduce_stack(single, m, x, addresses, index, sums, stride, ahead):
+def reduce_stack(entries, single, m, x, addresses, index, sums, stride, ahead):
     """sums (m, CHUNK chunks) += x (m, BLOCK) times the rows of all chunks, transposed; x, sums: addresses."""
     size = 4 if single else 8
     piece = index * CHUNK * BLOCK * size
     for k in range(addresses.size):
         following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
         reduce_block(
-            single, x, BLOCK * size, addresses[k] + piece, sums + k * CHUNK * 8, stride, m, following
-        )  # fmt: skip
+            entries[1], single, x, BLOCK * size, addresses[k] + piece, sums + k * CHUNK * 8, stride, m, following
+        )
 
 
 @njit(cache=True)
-def reduce_fields(m, x, y, sums, stride):
+def reduce_fields(entries, m, x, y, sums, stride):
     """sums (m, rows of y) += x y' for two blocks of fields; rows of y past the last must be finite."""
     chunks = y.shape[0] // CHUNK
     for k in range(chunks):
         place = y.ctypes.data + k * CHUNK * BLOCK * 8
-        reduce_block(False, x.ctypes.data, BLOCK * 8, place, sums + k * CHUNK * 8, stride, m, place)
+        reduce_block(entries[1], 0, x.ctypes.data, BLOCK * 8, place, sums + k * CHUNK * 8, stride, m, place)
 
 
 @njit(parallel=True, cache=True)
-def _expand(coefficients, addresses, counts, single, unit, out, scratch):
+def _expand(entries, coefficients, addresses, counts, single, unit, out, scratch):
     m, particles = out.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -217,13 +222,13 @@ def _expand(coefficients, addresses, counts, single, unit, out, scratch):
             size = 4 if single else 8
             ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
             expand_stack(
-                single, m, coefficients.ctypes.data, addresses, counts, start // BLOCK, work[0], work[1], ahead
+                entries, single, m, coefficients.ctypes.data, addresses, counts, start // BLOCK, work[0], work[1], ahead
             )
             store_block(work[0], out, start, stop)
 
 
 @njit(parallel=True, cache=True)
-def _reduce(x, addresses, single, unit, partial, scratch):
+def _reduce(entries, x, addresses, single, unit, partial, scratch):
     m, particles = x.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -234,12 +239,20 @@ def _reduce(x, addresses, single, unit, partial, scratch):
             size = 4 if single else 8
             ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
             reduce_stack(
-                single, m, place, addresses, start // BLOCK, partial[u].ctypes.data, 8 * partial.shape[2], ahead
+                entries,
+                single,
+                m,
+                place,
+                addresses,
+                start // BLOCK,
+                partial[u].ctypes.data,
+                8 * partial.shape[2],
+                ahead,
             )
 
 
 @njit(parallel=True, cache=True)
-def _accumulate(coefficients, x, addresses, counts, single, unit, scratch):
+def _accumulate(entries, coefficients, x, addresses, counts, single, unit, scratch):
     m, particles = x.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -254,22 +267,24 @@ def _accumulate(coefficients, x, addresses, counts, single, unit, scratch):
                     rows = place + j * BLOCK * size
                     factors = coefficients.ctypes.data + (k * CHUNK * m + j) * size
                     n = min(CHUNK, m - j)
-                    expand_block(single, target, BLOCK * size, factors, m * size, rows, n, counts[k], target)
+                    expand_block(
+                        entries[0], single, target, BLOCK * size, factors, m * size, rows, n, counts[k], target
+                    )
 
 
 @njit(parallel=True, cache=True)
-def _gram(x, unit, partial, scratch):
+def _gram(entries, x, unit, partial, scratch):
     m, particles = x.shape
     for u in prange((particles + unit - 1) // unit):
         block, sheet = scratch[numba.get_thread_id()][0], partial[u]
         block[:] = 0.0
         for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
             load_block(x, start, min(particles, start + BLOCK), block)
-            reduce_fields(m, block, block, sheet.ctypes.data, 8 * sheet.shape[1])
+            reduce_fields(entries, m, block, block, sheet.ctypes.data, 8 * sheet.shape[1])
 
 
 @njit(parallel=True, cache=True)
-def _transform(matrix, z, unit, scratch):
+def _transform(entries, matrix, z, unit, scratch):
     m, particles = z.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -280,7 +295,7 @@ def _transform(matrix, z, unit, scratch):
             for j in range(0, m, CHUNK):
                 rows, factors = work[0].ctypes.data + j * BLOCK * 8, matrix.ctypes.data + j * 8
                 expand_block(
-                    False, work[1].ctypes.data, BLOCK * 8, factors, m * 8, rows, min(CHUNK, m - j), m, rows
+                    entries[0], 0, work[1].ctypes.data, BLOCK * 8, factors, m * 8, rows, min(CHUNK, m - j), m, rows
                 )
             store_block(work[1], z, start, stop)
 
@@ -326,7 +341,7 @@ def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array
     _check_shape("out", out, (len(coefficients), _particles(stack)))
     if len(stack) and out.size:
         _expand(
-            stack.pad(coefficients), stack.addresses, stack.counts, stack.single, unit_of(out.shape[1]), out,
+            entries(), stack.pad(coefficients), stack.addresses, stack.counts, stack.single, unit_of(out.shape[1]), out,
             scratch(len(out), 2),
         )  # fmt: skip
     return out
@@ -349,7 +364,7 @@ def inner(x: Array, basis: Basis) -> Array:
     sums = np.zeros((len(x), CHUNK * len(stack.counts)))
     if sums.size:
         partial = partial_sums(particles, *sums.shape)
-        _reduce(x, stack.addresses, stack.single, unit_of(particles), partial, scratch(len(x), 2))
+        _reduce(entries(), x, stack.addresses, stack.single, unit_of(particles), partial, scratch(len(x), 2))
         fold(partial, sums)
     return stack.unpad(sums) / particles
 
@@ -360,7 +375,7 @@ def gram(x: Array) -> Array:
     out = np.zeros((m, CHUNK * -(-m // CHUNK)))
     if m:
         partial = partial_sums(particles, *out.shape)
-        _gram(x, unit_of(particles), partial, scratch(m, 1))
+        _gram(entries(), x, unit_of(particles), partial, scratch(m, 1))
         fold(partial, out)
     return out[:, :m] / particles
 
@@ -369,7 +384,7 @@ def transform(matrix: Array, z: Array) -> Array:
     """Return z = matrix z, in place, for a matrix (m, m) and fields z (m, M), C-contiguous."""
     _check_shape("matrix", matrix, (len(z), len(z)))
     if len(z):
-        _transform(np.ascontiguousarray(matrix), z, unit_of(z.shape[1]), scratch(len(z), 2))
+        _transform(entries(), np.ascontiguousarray(matrix), z, unit_of(z.shape[1]), scratch(len(z), 2))
     return z
 
 
@@ -384,7 +399,7 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
     if len(x) and len(rows):
         factors = np.ascontiguousarray(stack.pad(coefficients).T)
         unit, work = unit_of(rows.particles), scratch(len(x), 2)
-        _accumulate(factors, x, stack.addresses, stack.counts, stack.single, unit, work)
+        _accumulate(entries(), factors, x, stack.addresses, stack.counts, stack.single, unit, work)
 
 
 @njit(parallel=True, cache=True, fastmath=SUMS)

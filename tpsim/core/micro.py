@@ -14,13 +14,14 @@ which hides the latency of memory.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -33,6 +34,11 @@ LINE = 64  # bytes of a cache line
 VECTOR = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32  # bytes of a vector register
 
 _INT, _I32, _DOUBLE = ir.IntType(64), ir.IntType(32), ir.DoubleType()
+
+
+def untyped(function: Any) -> Any:
+    """Hide from type checkers that the compiler supplies an intrinsic's first argument."""
+    return function
 
 
 class _Emit:
@@ -234,6 +240,7 @@ def _reduce(real: ir.Type) -> Any:
     return reduce
 
 
+@untyped
 @intrinsic
 def stream_row(typing, source, target):
     """Write the BLOCK doubles at `source` to `target`, both multiples of `VECTOR`, past the caches.
@@ -253,6 +260,7 @@ def stream_row(typing, source, target):
     return types.void(types.intp, types.intp), emit
 
 
+@untyped
 @intrinsic
 def fence(typing):
     """Make what `stream_row` wrote visible to other threads."""
@@ -268,23 +276,54 @@ _expand_double, _expand_single = _expand(_DOUBLE), _expand(ir.FloatType())
 _reduce_double, _reduce_single = _reduce(_DOUBLE), _reduce(ir.FloatType())
 
 
-@njit(cache=True)
-def expand_block(
-    single, o, o_stride, c, c_stride, b, n, m, ahead
-):
-    """o (m, BLOCK) += c (m, n) b (n, BLOCK), n <= CHUNK; all in single precision or all in double."""
+def _expand_any(single, o, o_stride, c, c_stride, b, n, m, ahead):
     if single:
         _expand_single(o, o_stride, c, c_stride, b, n, m, ahead)
     else:
         _expand_double(o, o_stride, c, c_stride, b, n, m, ahead)
 
 
-@njit(cache=True)
-def reduce_block(
-    single, x, x_stride, b, p, p_stride, m, ahead
-):
-    """p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; x and b in single precision or in double, p in double."""
+def _reduce_any(single, x, x_stride, b, p, p_stride, m, ahead):
     if single:
         _reduce_single(x, x_stride, b, p, p_stride, m, ahead)
     else:
         _reduce_double(x, x_stride, b, p, p_stride, m, ahead)
+
+
+@functools.cache
+def entries() -> tuple[int, int]:
+    """Return the addresses of the two kernels, for `expand_block` and `reduce_block`.
+
+    They are called through these, so that what uses them is compiled without compiling them again.
+    """
+    kernels = [
+        cfunc(types.void(*[types.intp] * count), cache=True)(kernel)
+        for kernel, count in ((_expand_any, 9), (_reduce_any, 8))
+    ]
+    _kept.extend(kernels)
+    return kernels[0].address, kernels[1].address
+
+
+_kept: list[Any] = []  # the code behind `entries`
+
+
+def _call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Call the function at the address that is the first argument with the others."""
+    entry, *rest = arguments
+    kind = ir.FunctionType(ir.VoidType(), [_INT] * len(rest))
+    builder.call(builder.inttoptr(entry, kind.as_pointer()), rest)
+    return context.get_dummy_value()
+
+
+@untyped
+@intrinsic
+def expand_block(typing, entry, single, o, o_stride, c, c_stride, b, n, m, ahead):
+    """o (m, BLOCK) += c (m, n) b (n, BLOCK), n <= CHUNK; all in single precision or all in double."""
+    return types.void(*[types.intp] * 10), _call
+
+
+@untyped
+@intrinsic
+def reduce_block(typing, entry, single, x, x_stride, b, p, p_stride, m, ahead):
+    """p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; x and b in single precision or in double, p in double."""
+    return types.void(*[types.intp] * 9), _call

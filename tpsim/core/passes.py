@@ -36,7 +36,7 @@ from .kernels import (
     to_single,
     unit_of,
 )
-from .micro import BLOCK, fence
+from .micro import BLOCK, entries, fence
 
 Array = np.ndarray
 Evaluate = Callable[[Array, Array, Array], None]
@@ -63,11 +63,11 @@ class Sums:
 
 
 @njit(cache=True)
-def _moments(m, x, whole, sheet, column):
+def _moments(entries, m, x, whole, sheet, column):
     """sheet[:, column:] += x x' (its diagonal unless `whole`) and, one column on, the sums of m (padded) fields."""
     last = column + x.shape[0]
     if whole:
-        reduce_fields(m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
+        reduce_fields(entries, m, x, x, sheet.ctypes.data + 8 * column, 8 * sheet.shape[1])
         for i in range(m):
             sheet[i, last] += _sum(x[i])
     else:
@@ -92,18 +92,18 @@ def _square(x):
 
 
 @njit(cache=True)
-def _observe(m, x, spare, whole, addresses, single, index, sheet, ahead):
+def _observe(entries, m, x, spare, whole, addresses, single, index, sheet, ahead):
     """Add to a unit's sheet <x, b'> and the moments of x for one block."""
     place = to_single(x, m, spare) if single else x.ctypes.data
-    reduce_stack(single, m, place, addresses, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
-    _moments(m, x, whole, sheet, addresses.size * CHUNK)
+    reduce_stack(entries, single, m, place, addresses, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
+    _moments(entries, m, x, whole, sheet, addresses.size * CHUNK)
 
 
 def _forward(pair: Pair) -> Callable[..., None]:
     """The kernel of the forward pass through one activation; numba's cache tells them apart by `pair`."""
 
     @njit(parallel=True, cache=True, **_FUSED)
-    def kernel(coefficients, basis, counts, single, unit, whole, h, x, slope, onto, partial, scratch):
+    def kernel(entries, coefficients, basis, counts, single, unit, whole, h, x, slope, onto, partial, scratch):
         m, particles = h.shape
         size = 4 if single else 8
         for u in prange((particles + unit - 1) // unit):
@@ -114,7 +114,7 @@ def _forward(pair: Pair) -> Callable[..., None]:
                 following = basis[0] + (index + 1) * CHUNK * BLOCK * size
                 second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
                 hb[:] = 0.0
-                expand_stack(single, m, coefficients.ctypes.data, basis, counts, index, hb, sb, second)
+                expand_stack(entries, single, m, coefficients.ctypes.data, basis, counts, index, hb, sb, second)
                 for i in range(m):
                     for a in range(BLOCK):
                         xb[i, a], sb[i, a] = pair(hb[i, a])
@@ -125,9 +125,9 @@ def _forward(pair: Pair) -> Callable[..., None]:
                     stream_block(hb, h, start, stop)
                 stream_block(xb, x, start, stop)
                 stream_block(sb, slope, start, stop)
-                _observe(m, xb, sb, whole, onto, single, index, sheet, following)
-                _moments(m, hb, whole, sheet, onto.size * CHUNK + xb.shape[0] + 1)
-            fence()  # type: ignore[call-arg]
+                _observe(entries, m, xb, sb, whole, onto, single, index, sheet, following)
+                _moments(entries, m, hb, whole, sheet, onto.size * CHUNK + xb.shape[0] + 1)
+            fence()
 
     return kernel
 
@@ -187,7 +187,7 @@ def smoothed_output(activation: str | Evaluate, h: Array, rho: Array, readout: A
 
 
 @njit(parallel=True, cache=True)
-def _look(h, x, whole, onto, single, unit, partial, scratch):
+def _look(entries, h, x, whole, onto, single, unit, partial, scratch):
     """The second half of a forward pass, for an activation that is no kernel."""
     m, particles = h.shape
     for u in prange((particles + unit - 1) // unit):
@@ -199,12 +199,12 @@ def _look(h, x, whole, onto, single, unit, partial, scratch):
             load_block(x, start, stop, work[1])
             size = 4 if single else 8
             ahead = onto[0] + (index + 1) * CHUNK * BLOCK * size if onto.size else 0
-            _observe(m, work[1], work[2], whole, onto, single, index, sheet, ahead)
-            _moments(m, work[0], whole, sheet, onto.size * CHUNK + work.shape[1] + 1)
+            _observe(entries, m, work[1], work[2], whole, onto, single, index, sheet, ahead)
+            _moments(entries, m, work[0], whole, sheet, onto.size * CHUNK + work.shape[1] + 1)
 
 
 @njit(parallel=True, cache=True)
-def _backward(coefficients, basis, counts, single, unit, whole, slope, dh, onto, partial, scratch):
+def _backward(entries, coefficients, basis, counts, single, unit, whole, slope, dh, onto, partial, scratch):
     m, particles = dh.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -215,14 +215,14 @@ def _backward(coefficients, basis, counts, single, unit, whole, slope, dh, onto,
             following = basis[0] + (index + 1) * CHUNK * BLOCK * size
             second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
             db[:] = 0.0
-            expand_stack(single, m, coefficients.ctypes.data, basis, counts, index, db, spare, second)
+            expand_stack(entries, single, m, coefficients.ctypes.data, basis, counts, index, db, spare, second)
             load_block(slope, start, stop, sb)
             for i in range(m):
                 for a in range(BLOCK):
                     db[i, a] *= sb[i, a]
             stream_block(db, dh, start, stop)
-            _observe(m, db, spare, whole, onto, single, index, sheet, following)
-        fence()  # type: ignore[call-arg]
+            _observe(entries, m, db, spare, whole, onto, single, index, sheet, following)
+        fence()
 
 
 def forward_pass(
@@ -248,15 +248,15 @@ def forward_pass(
     partial, work, unit = partial_sums(particles, m, width), scratch(m, 3), unit_of(particles)
     if isinstance(activation, str):
         FORWARD[activation](
-            here.pad(coefficients), here.addresses, here.counts, here.single, unit, whole, h, x, slope, there.addresses,
-            partial, work,
+            entries(), here.pad(coefficients), here.addresses, here.counts, here.single, unit, whole, h, x, slope,
+            there.addresses, partial, work,
         )  # fmt: skip
     else:
         h[...] = 0.0
         expand(coefficients, here.members, out=h)
         activation(h, x, slope)
         partial, work = partial_sums(particles, m, width), scratch(m, 3)
-        _look(h, x, whole, there.addresses, here.single, unit, partial, work)
+        _look(entries(), h, x, whole, there.addresses, here.single, unit, partial, work)
     sums = _folded(partial, particles)
     first = CHUNK * len(there.counts)
     second = first + padded + 1
@@ -267,17 +267,15 @@ def forward_pass(
     )  # fmt: skip
 
 
-def backward_pass(
-    coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis, whole: bool = True
-) -> Sums:
+def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis, whole: bool = True) -> Sums:
     """Write dh = (coefficients @ basis) slope, and return <dh, onto> and moments; see `forward_pass`."""
     here, there = Stack.of(basis), Stack.of(onto)
     m, particles = dh.shape
     padded, width = _sheet(m, there, 1)
     partial = partial_sums(particles, m, width)
     _backward(
-        here.pad(coefficients), here.addresses, here.counts, here.single, unit_of(particles), whole, slope, dh,
-        there.addresses, partial, scratch(m, 3),
+        entries(), here.pad(coefficients), here.addresses, here.counts, here.single, unit_of(particles), whole, slope,
+        dh, there.addresses, partial, scratch(m, 3),
     )  # fmt: skip
     sums = _folded(partial, particles)
     first = CHUNK * len(there.counts)
