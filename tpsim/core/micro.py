@@ -296,12 +296,12 @@ def entries() -> tuple[int, int]:
 
     They are called through these, so that what uses them is compiled without compiling them again.
     """
-    kernels = [
+    kernels: list[Any] = [
         cfunc(types.void(*[types.intp] * count), cache=True)(kernel)
         for kernel, count in ((_expand_any, 9), (_reduce_any, 8))
     ]
     _kept.extend(kernels)
-    return kernels[0].address, kernels[1].address
+    return int(kernels[0].address), int(kernels[1].address)
 
 
 _kept: list[Any] = []  # the code behind `entries`
