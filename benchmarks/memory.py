@@ -11,15 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .common import DTYPES, Result, Row, appendix_a, main, paper_problem, say, silent, task_of
 
 TITLE = "Memory"
 WHAT = (
     "Each run in a fresh process. Measured: the peak resident memory less that of the same process after a tiny run; "
     "of workers, that of the largest times their number, and of the parent. Predicted: `tpsim.plan.memory_bytes` at "
-    "the mean of the ranks that were reached, the number that `tpsim plan` prints. Digits, SiLU."
+    "the ranks that were reached, the number that `tpsim plan` prints. Digits, SiLU."
 )
-TARGET = 1.25
+TARGET = "0.85 to 1.15"
 BASE: dict[str, Any] = {"particles": 16384, "samples": 10, "depth": 3, "steps": 60, "probes": 0, "options": {}}
 CASES: dict[str, dict[str, Any]] = {
     "base": {},
@@ -56,10 +58,10 @@ def run(case: dict[str, Any], tiny: bool) -> None:
         result = simulate(*arguments, particles=size["particles"], progress=False, **options)
         task = task_of(*arguments, particles=size["particles"], **options)
     reached = [result[f"rank_{side}"].values[:, -1, 1:] for side in ("forward", "backward")]
-    rank = int(-(-(sum(r.mean() for r in reached) / 2) // 1))
+    ranks = np.stack([r.mean(axis=0) for r in reached], axis=-1).round().astype(int)
     get_reusable_executor().shutdown(wait=True)
     peaks = [1024 * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(json.dumps([*peaks, memory_bytes(task, rank), rank]))
+    print(json.dumps([*peaks, memory_bytes(task, ranks), round(ranks.mean())]))
 
 
 def child(case: dict[str, Any], tiny: bool) -> tuple[int, int, int, int]:
@@ -85,8 +87,9 @@ def measure(quick: bool) -> Result:
             "measured / predicted": measured / predicted,
         })  # fmt: skip
         say(f"memory {name}: {rows[-1]['measured / predicted']:.2f}")
-    worst = max(row["measured / predicted"] for row in rows)
-    reached = {"what": "measured over predicted memory, worst case", "target": TARGET, "reached": worst}
+    found = [row["measured / predicted"] for row in rows]
+    what = "measured over predicted memory, least and most of all cases"
+    reached = {"what": what, "target": TARGET, "reached": f"{min(found):.2f} to {max(found):.2f}"}
     return Result({"": rows}, [reached])
 
 

@@ -89,7 +89,7 @@ def samples(counts: tuple[int, ...], particles: int, steps: int) -> list[Row]:
         several, x = len(rows) > 0, list(map(float, counts[: len(rows) + 1]))
         rows.append({
             "m": m, "M": particles, "steps": steps, "p": p, "q": q, "p / m": p / m, "q / m": q / m,
-            "memory, MB": memory_bytes(task, -(-(p + q) // 2)) / 1e6, "seconds": taken,
+            "memory, MB": memory_bytes(task, np.array([[p, q]])) / 1e6, "seconds": taken,
             "last step, ms": 1e3 * float(np.median(np.diff(ends)[-10:])),
             "exponent of p + q in m": slope(x, sizes) if several else "",
             "exponent of the time": slope(x, times) if several else "",
@@ -103,7 +103,7 @@ def measure(quick: bool) -> Result:
     if quick:
         first, second = history((4, 8, 16), 1024, 2), samples((10, 20), 1024, 20)
     else:
-        first, second = history((4, 8, 16, 32, 64), 4096, 3), samples((10, 20, 50, 100, 200), 8192, 100)
+        first, second = history((4, 8, 16, 32, 64), 4096, 3), samples((10, 20, 50, 100, 200), 16384, 100)
     return Result({"Steps": first, "Samples": second})
 
 
