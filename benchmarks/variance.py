@@ -30,7 +30,7 @@ from scipy.stats import qmc
 from sklearn.datasets import load_digits
 
 from tpsim import Network, Notice, Problem, Training, mlp, simulate
-from tpsim.core import GaussianMatrix, NormalSource, Product
+from tpsim.core import GaussianMatrix, NormalSource, Product, Rows
 from tpsim.mlp import FirstLayer
 
 Array = np.ndarray
@@ -121,27 +121,27 @@ def principal(coordinates: Array) -> Array:
     return np.linalg.svd(coordinates, full_matrices=True)[2]
 
 
+def turn(rows: Rows, start: int, coordinates: Array) -> None:
+    """Make the rows from `start` on the images of the principal directions of coordinates (m, k)."""
+    fresh = rows.tail(start)
+    if len(fresh):
+        rows.truncate(start)
+        rows.append(principal(coordinates).T @ fresh)
+
+
 def first_rotated(layer: FirstLayer, *args: Any, init: Callable[..., None] = FirstLayer.__init__) -> None:
     """The draws of W^1 are the images of the principal directions of the inputs; the law is rotation invariant."""
     init(layer, *args)
-    layer.draws.array[:] = principal(layer.coordinates).T @ layer.draws.array
+    turn(layer.draws, 0, layer.coordinates)
 
 
-def rotated(product: Callable[..., Product], images: str) -> Callable[..., Product]:
-    """Fresh draws of a hidden matrix are the images of the principal directions of what is new in this call.
-
-    The product is done twice: once to draw, and once more with the draws rotated.
-    """
-
-    def call(matrix: GaussianMatrix, x: Array, *args: Any) -> Product:
-        result = product(matrix, x, *args)
-        fresh = getattr(matrix, images).array[result.known :]
-        if not len(fresh):
-            return result
-        fresh[:] = principal(result.coordinates[:, result.known :]).T @ fresh
-        return product(matrix, x, *args)
-
-    return call
+def rotated(
+    matrix: GaussianMatrix, direction: int, *args: Any, meet: Callable[..., Product] = GaussianMatrix.meet
+) -> Product:
+    """Fresh draws of a hidden matrix are the images of the principal directions of what is new in this call."""
+    product = meet(matrix, direction, *args)
+    turn(matrix.sides[direction].images, product.known, product.coordinates[:, product.known :])
+    return product
 
 
 def readout_first(source: NormalSource, key: tuple[int, ...], normal: Any = NormalSource.normal) -> Array:
@@ -192,9 +192,7 @@ def replicas(name: str, problem: str, particles: int, count: int, seed: int) -> 
             stack.enter_context(patch.object(NormalSource, "normal", readout_first))
         if scheme.rotate:
             stack.enter_context(patch.object(FirstLayer, "__init__", first_rotated))
-            for method, images in (("product", "U"), ("transposed", "V")):
-                new = rotated(getattr(GaussianMatrix, method), images)
-                stack.enter_context(patch.object(GaussianMatrix, method, new))
+            stack.enter_context(patch.object(GaussianMatrix, "meet", rotated))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", Notice)  # more arrays than half of M
         clock = time.process_time()
