@@ -297,7 +297,7 @@ def test_the_budget_of_memory_is_kept(synthetic):
 
 def memory_bytes_of(M, R):
     settings = dict(noise="matched", sobol=None, tolerance=None, seed=0, record_every=1, workers=1, max_rank=None)
-    rest = dict(probe_every=None, joint_every=None, snapshots=(), parts=False, threads=1, limit="mup")
+    rest = dict(probe_every=None, joint_every=None, snapshots=(), parts=False, threads=1, limit="mup", dtype="float64")
     return memory_bytes(prepare(*CASE, particles=M, replicas=R, **settings, **rest), 0)
 
 

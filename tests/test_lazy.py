@@ -403,7 +403,8 @@ def test_refusals_name_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
         run_of(network_of("tanh", 2), Training(1, 0.1), "ntp", many, particles=64)
     with pytest.warns(Notice, match="more arrays than half of its 91 particles") as given:
         run = run_of(network_of("tanh", 2), Training(1, 0.1), "ntp", many, particles=91)
-    assert len(given) == 2 and all(str(notice.message) in run.notices for notice in given)  # of two layers
+    # of the layer that draws after its features are known
+    assert len(given) == 1 and all(str(notice.message) in run.notices for notice in given)
     with pytest.raises(InputError, match="parts"):
         run_of(network_of("tanh", 2), Training(1, 0.1), "ntp", snapshots=[0], parts=True)
     monkeypatch.setattr(lazy, "available_bytes", lambda: 1000)

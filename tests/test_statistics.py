@@ -109,7 +109,8 @@ def test_a_tenth_of_the_default_tolerance_changes_less_than_the_standard_error(c
         simulate(problem, network, training, 4096, REPLICAS, tolerance=tolerance, progress=False, threads=1)
         for tolerance in (None, 3e-4)
     )
-    assert (tenth.rank_backward[:, -1, 1:] > 1.2 * default.rank_backward[:, -1, 1:]).all()
+    sizes = [run.rank_backward[:, -1, 1:].mean("replica") for run in (tenth, default)]
+    assert (sizes[0] > 1.2 * sizes[1]).all()  # the tolerance did something
     ratios = []
     for name in ("f", "kernel_h", "kernel_x", "kernel_dh"):
         paired = default[name] - tenth[name]
