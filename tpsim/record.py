@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from .core import Parts, inner
-from .core.kernels import inner_change, inner_rows
+from .core.kernels import buffer, inner_change, inner_rows
 from .mlp import Fields, State
 from .probes import Frame
 
@@ -64,6 +64,7 @@ class Recorder:
         self.undefined: set[str] = set()  # ratios that met a zero denominator
         self._recorded = self._joined = self._pictured = 0  # rows filled
         self._initial: dict[str, list[Array]] = {}  # h and x of step 0, by layer
+        self._sizes: dict[str, list[Array]] = {}  # sqrt(sum_i E|Z_0|^2) of each of them, (1,)
         self._previous: Fields | None = None
 
     def observe(self, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
@@ -71,6 +72,9 @@ class Recorder:
         step, plan = fields.step, self.schedule
         if not self._initial:
             self._initial = {"h": [z.copy() for z in fields.h], "x": [z.copy() for z in fields.x]}
+            for name, kernels in (("h", fields.kernel_h), ("x", fields.kernel_x)):
+                squares = [np.trace(kernel) for _, kernel in sorted(kernels.items())]
+                self._sizes[name] = [np.empty(0), *(np.sqrt([square]) for square in squares)]
         if _next(plan.record, self._recorded) == step:
             self._record(self._recorded, state, fields, chi, loss, batch)
             self._recorded += 1
@@ -93,8 +97,8 @@ class Recorder:
         for l in range(1, self.depth + 1):
             for name in ("kernel_h", "kernel_x", "kernel_dh", "mean_h", "mean_x"):
                 put[name][t, l - 1] = getattr(fields, name)[l]
-            self._relative_change("feature_change_h", (t, l - 1), fields.h[l], self._initial["h"][l])
-            self._relative_change("feature_change_x", (t, l - 1), fields.x[l], self._initial["x"][l])
+            self._relative_change("h", t, l, fields.h[l])
+            self._relative_change("x", t, l, fields.x[l])
             if l > 1:
                 self._record_matrix(t, l, state, fields)
 
@@ -121,6 +125,8 @@ class Recorder:
         x, before = fields.x[l], self._previous
         if before is None:
             return np.arange(len(x)), x
+        if np.array_equal(fields.samples, before.samples):
+            return np.arange(len(x)), np.subtract(x, before.x[l], out=buffer("increment", x.shape))
         _, here, there = np.intersect1d(fields.samples, before.samples, return_indices=True)
         return here, x[here] - before.x[l][there]
 
@@ -148,10 +154,10 @@ class Recorder:
             full = rows.shape[1] >= rows.shape[0]
             self.arrays[name][t, l - 1] = np.linalg.svd(rows, compute_uv=False)[-1] if full else 0.0
 
-    def _relative_change(self, name: str, index: tuple[int, int], z: Array, z0: Array) -> None:
+    def _relative_change(self, kind: str, t: int, l: int, z: Array) -> None:
         """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2)."""
-        size, size_0 = (np.sqrt(squares.sum(keepdims=True)) for squares in (inner_change(z, z0), inner_rows(z0, z0)))
-        self.arrays[name][index] = self._divide(name, size, size_0)[0]
+        name, size = f"feature_change_{kind}", np.sqrt(inner_change(z, self._initial[kind][l]).sum(keepdims=True))
+        self.arrays[name][t, l - 1] = self._divide(name, size, self._sizes[kind][l])[0]
 
     def _divide(self, name: str, numerator: Array, denominator: Array) -> Array:
         """numerator / denominator: NaN, and the name is noted, where the denominator is zero."""

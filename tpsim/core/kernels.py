@@ -284,6 +284,19 @@ def _gram(entries, x, unit, partial, scratch):
 
 
 @njit(parallel=True, cache=True)
+def _cross(entries, x, y, unit, partial, scratch):
+    m, particles = x.shape
+    for u in prange((particles + unit - 1) // unit):
+        work, sheet = scratch[numba.get_thread_id()], partial[u]
+        work[:2] = 0.0
+        for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
+            stop = min(particles, start + BLOCK)
+            load_block(x, start, stop, work[0])
+            load_block(y, start, stop, work[1])
+            reduce_fields(entries, m, work[0], work[1], sheet.ctypes.data, 8 * sheet.shape[1])
+
+
+@njit(parallel=True, cache=True)
 def _transform(entries, matrix, z, unit, scratch):
     m, particles = z.shape
     for u in prange((particles + unit - 1) // unit):
@@ -358,6 +371,8 @@ def inner(x: Array, basis: Basis) -> Array:
     Error: rounding; with float32 storage products are formed in single precision and summed in double over blocks.
     Cost: 2 m r M flops; reads the basis once. Bit-identical for any number of threads.
     """
+    if isinstance(basis, np.ndarray):
+        return _inner_fields(x, basis)
     stack = Stack.of(basis)
     particles = _particles(stack)
     _check_shape("x", x, (len(x), particles))
@@ -367,6 +382,19 @@ def inner(x: Array, basis: Basis) -> Array:
         _reduce(entries(), x, stack.addresses, stack.single, unit_of(particles), partial, scratch(len(x), 2))
         fold(partial, sums)
     return stack.unpad(sums) / particles
+
+
+def _inner_fields(x: Array, y: Array) -> Array:
+    """`inner` of two arrays of fields."""
+    (m, particles), r = x.shape, len(y)
+    _check_shape("x", x, (m, y.shape[1]))
+    most = max(m, r)
+    out = np.zeros((m, CHUNK * -(-most // CHUNK)))
+    if m and r:
+        partial = partial_sums(particles, *out.shape)
+        _cross(entries(), x, y, unit_of(particles), partial, scratch(most, 2))
+        fold(partial, out)
+    return out[:, :r] / particles
 
 
 def gram(x: Array) -> Array:
