@@ -110,8 +110,9 @@ def simulate(
         this parametrization.
     dtype : "float64" or "float32"
         How arrays over particles that are kept are stored, and multiplied; sums over particles are in double precision.
-        float32 needs half the memory and about half the time. It changes f by some 1e-6, far below the standard error
-        (`benchmarks/single.py` measures it); its smallest tolerance is 1e-5.
+        float32 needs half the memory and less time. It changes f by its rounding, about 1e-7, and more where a
+        direction then falls on the other side of the tolerance, both far below the standard error
+        (`tests/test_kernels.py`); its smallest tolerance is 1e-5.
     target_error : float, optional
         Choose particles, replicas and tolerance, those of them that are not given, so that the error of f, and of
         f_probe, is at most this in root mean square over recorded steps and samples: standard error, bias in M and
