@@ -75,7 +75,7 @@ def directions(residuals: Array, bases: Sequence[Rows], allowed: Array, energy: 
 
     Parameters
     ----------
-    residuals : (m, M), overwritten
+    residuals : (m, M)
     bases : orthonormal Rows, orthogonal to each other
     allowed : (m,) the energy up to which a residual is dropped, here or once earlier ones are taken off.
     energy : (m,) of the arrays before they were projected.

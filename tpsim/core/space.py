@@ -141,16 +141,16 @@ class ParticleSpace:
 
         Both are projected off the basis together, which is then read once for the two.
         """
-        waiting, self._waiting = self._waiting, []
-        x = np.concatenate(waiting) if waiting else np.empty((0, self.particles))
+        x = np.concatenate(self._waiting) if self._waiting else np.empty((0, self.particles))
         both = np.concatenate([x, z])
         energy = inner_rows(both, both)
         project_off(both, self._basis())
         count = len(x)
         if count:
             new = directions(both[:count], self._basis(), IN_SPAN[self.dtype] ** 2 * energy[:count], energy[:count])
-            self._make_room(len(new.rows) + len(z))
+            self._make_room(len(new.rows) + len(z))  # before anything changes
             self._kept.append(new.directions)
+            self._waiting = []
             z = np.ascontiguousarray(both[count:])
             expand(-inner(z, new.directions), new.directions, out=z)
         else:
