@@ -160,7 +160,7 @@ BAD = {
     "negative seed": (["simulation.seed=-1"], "simulation.seed: got -1; allowed: an integer >= 0"),
     "tolerance": (["simulation.tolerance=1"], "simulation.tolerance: got 1; allowed: a number between 0 and 1"),
     "sobol": (["simulation.noise=iid", "simulation.sobol=true"], "simulation.sobol: got True; allowed: False with"),
-    "sobol size": (["simulation.particles=1000", "simulation.sobol=true"], "simulation.sobol: got .*power of two"),
+    "quantities": (["simulation.quantities=[\"h\"]"], "simulation.quantities: got 'h'; allowed: names out of f, chi"),
     "no interval": (["simulation.record_every=0"], "simulation.record_every: got 0; allowed: an integer >= 1"),
     "late snapshot": (["simulation.snapshots=[201]"], "simulation.snapshots: got 201; allowed: steps 0..200"),
     "NaN data": (npz("nan"), r"data.path .*nan.npz: inputs: got <nan at \(1, 1\)>; allowed: finite numbers only"),

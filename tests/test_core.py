@@ -262,7 +262,6 @@ def test_max_rank_is_refused():
         ((64, "other"), "noise"),
         ((64, "width", True), "sobol"),
         ((64, "iid", True), "sobol"),
-        ((65, "matched", True), "sobol"),
         ((0,), "particles"),
         ((1.5,), "particles"),
     ],

@@ -15,11 +15,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tpsim import InputError, Network, Problem, Training, simulate
 from tpsim.activations import ACTIVATIONS
 from tpsim.core import BACKWARD, FORWARD, ParticleSpace, Rows, accumulate, backward_pass, expand, forward_pass, inner
-from tpsim.core.kernels import UNITS, gram, transform, unit_of, units
+from tpsim.core.kernels import gram, transform
 from tpsim.core.micro import BLOCK, CHUNK, WIDE
 from tpsim.core.orthogonal import directions, orthonormalise
 from tpsim.core.passes import smoothed_output
 from tpsim.core.rows import aligned
+from tpsim.core.stack import UNITS, unit_of, units
 from tpsim.core.tiles import TILE
 from tpsim.mlp import Settings, State, backward, forward, update
 

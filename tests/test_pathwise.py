@@ -144,8 +144,7 @@ def engine_run(
     problem: Problem, network: Network, training: Training, particles: int, seed: int, matrix: type[GaussianMatrix]
 ) -> tuple[State, dict[str, Array]]:
     """The Zdot parts of every product of a run."""
-    sobol = particles & (particles - 1) == 0
-    state = State(network, problem.inputs, Settings(particles, "matched", sobol, 1e-12, seed), 0)
+    state = State(network, problem.inputs, Settings(particles, "matched", True, 1e-12, seed), 0)
     for l, w in state.hidden.items():
         state.hidden[l] = matrix(w.source, w.target, w.scale, w.tolerance, key=w.key)
     zdot, everyone = {}, np.arange(problem.samples)

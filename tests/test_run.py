@@ -362,7 +362,8 @@ BAD_SETTINGS = [
     ({"replicas": -1}, "replicas"),
     ({"noise": "gaussian"}, "noise"),
     ({"noise": "width", "sobol": True}, "sobol"),
-    ({"particles": 1000, "sobol": True}, "sobol"),
+    ({"quantities": ("f", "h")}, "quantities"),
+    ({"quantities": "f"}, "quantities"),
     ({"sobol": "yes"}, "sobol"),
     ({"tolerance": 0.0}, "tolerance"),
     ({"tolerance": "small"}, "tolerance"),
@@ -439,3 +440,25 @@ def test_inputs_are_not_modified():
     inputs += 1.0  # still the caller's own, writeable
     assert_array_equal(inputs, INPUTS + 1.0)
     assert_array_equal(targets, TARGETS)
+
+
+@pytest.mark.parametrize(
+    "quantities", [(), ("kernel_x",), ("feature_change_h", "kernel_h0"), ("innovation_forward", "f_probe")]
+)
+@pytest.mark.parametrize("batches", [None, {"size": 2, "seed": 1}])
+def test_chosen_quantities_are_those_of_a_run_that_keeps_all(quantities, batches):
+    """Oracle: a run without a choice; what was not chosen is not there, and nothing that is depends on the choice.
+
+    With minibatches a recorded step evaluates all samples either way.
+    """
+    problem = Problem(INPUTS, TARGETS, probes=INPUTS[:2] + 0.1)
+    options = {**SMALL, "record_every": 2, "joint_every": 2, "probe_every": 2}
+    training = Training(4, 0.1, batches=batches)
+    everything = simulate(problem, Network(3, "silu"), training, **options)
+    chosen = simulate(problem, Network(3, "silu"), training, **options, quantities=quantities)
+    always = {"f", "chi", "loss", "batch", "targets"}
+    always |= {f"{kind}_{way}" for kind in ("rank", "dropped") for way in ("forward", "backward")}
+    assert set(chosen.data_vars) == always | set(quantities)
+    for name in chosen.data_vars:  # E[Z_i^2] is summed in another order where it stands alone
+        assert_allclose(chosen[name].values, everything[name].values, rtol=1e-12, atol=1e-14, err_msg=name)
+    assert_array_equal(chosen.f.values, everything.f.values)

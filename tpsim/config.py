@@ -108,6 +108,7 @@ class SimulationTable:
     threads: StrictInt | None = _key(None, "an integer >= 1")
     limit: Literal["mup", "ip", "ntp", "sp"] = _key("mup", '"mup", "ip", "ntp" or "sp"')
     dtype: Literal["float64", "float32"] = _key("float64", '"float64" or "float32"')
+    quantities: list[StrictStr] | None = _key(None, "a list of names of variables")
     target_error: Number | None = _key(None, "a number > 0")
     max_seconds: Number | None = _key(None, "a number > 0")
     max_bytes: StrictInt | None = _key(None, "an integer >= 1")

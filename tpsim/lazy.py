@@ -21,6 +21,7 @@ from .errors import Diverged, Notice, ResourceError
 from .law import descend, jackknife, law_of, moments, replica_starts
 from .plan import available_bytes
 from .progress import Bar, Progress
+from .record import ALWAYS, QUANTITIES
 from .results import attributes, label
 from .run import DIVERGED, error_signal, quietly
 from .tangent import Estimate, average, estimate, leave_out
@@ -155,6 +156,8 @@ def _dataset(task: Task, estimates: list[Estimate], rows: Rows, finished: int, n
         kernel = np.stack([one.arrays[f"kernel_{kind}"] for one in estimates])
         arrays[f"kernel_{kind}0"] = _repeat(kernel, schedule.joint)
         arrays[f"feature_change_{kind}"] = np.zeros((task.replicas, len(schedule.record), depth))
+    left_out = set(QUANTITIES).difference(ALWAYS, schedule.quantities)
+    arrays = {name: values for name, values in arrays.items() if name not in left_out}
     run = label(task.problem, depth, schedule, arrays, np.array(rows["batch"]), finished)
     rates = task.training.rates(0, depth)
     more = {name: np.array(values) for name, values in rows.items() if name in VARIABLES}

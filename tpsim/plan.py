@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .core.kernels import units
 from .core.micro import BLOCK, CHUNK
+from .core.stack import units
 from .errors import ResourceError
 from .probes import CHUNK as PROBES_AT_ONCE
+from .record import shapes
 
 Array = np.ndarray
 
@@ -54,7 +56,8 @@ def replica_bytes(task: Task, ranks: int | Array) -> int:
         before, after = [0, *pq[:, 1]], [*pq[:, 0], m]  # D of the matrix behind, X of the one ahead (x^L_0 at the end)
         kept = sum(rows_bytes(1 + int(d) + int(x), M, size) for d, x in zip(before, after, strict=True))
     sobol = 24 * L * M if settings.sobol else 0
-    fields = (2 * 4 * L + 2 * L + 4) * m * M + M  # of two steps, of step 0, and of a step that brings new directions
+    first = sum(task.schedule.wants(f"feature_change_{name}", f"kernel_{name}0") for name in "hx")
+    fields = (2 * 4 * L + first * L + 4) * m * M + M  # of two steps, of step 0, and of one that brings new directions
     widest = max([int(p + q) for p, q in pq], default=0)
     sums = units(M) * m * (widest + 2 * (m + CHUNK))
     return matrices + ends + kept + 8 * (sobol + fields + sums) + probe_bytes(task, pq)
@@ -75,10 +78,7 @@ def probe_bytes(task: Task, ranks: Array) -> int:
 def recorded_bytes(task: Task) -> int:
     """Bytes of what one replica records."""
     schedule, m, L = task.schedule, task.problem.samples, task.network.depth
-    kernels = (3 * len(schedule.record) + 2 * len(schedule.joint)) * L * m * m
-    others = len(schedule.record) * (3 * m + 5 * L * m + 8 * L)
-    snapshots = len(schedule.snapshot) * L * m * (9 if schedule.parts else 3) * task.settings.particles
-    return 8 * (kernels + others + snapshots)
+    return 8 * sum(math.prod(shape) for shape in shapes(schedule, L, m, task.settings.particles).values())
 
 
 def rows_bytes(count: int, particles: int, itemsize: int) -> int:

@@ -140,8 +140,7 @@ def _predict_lazy(task: Task) -> Prediction:
     none = np.empty((task.training.steps + 1, 0, 2), dtype=int)
     arrays = _arrays(np.tile([inputs, 0], (task.network.depth - 1, 1)), task.problem) + inputs
     particles = min(task.settings.particles, max(PILOT, 1 << (2 * arrays).bit_length()))
-    sobol = task.settings.sobol and particles & (particles - 1) == 0
-    settings = replace(task.settings, particles=particles, sobol=sobol)
+    settings = replace(task.settings, particles=particles)
     pilot, stopped = replace(task, settings=settings, replicas=2), None
     with _one_thread():
         lazy.estimate(pilot, 0)  # compiles
@@ -216,7 +215,6 @@ def _trial(task: Task, particles: int, steps: int) -> Trial:
     settings = replace(
         task.settings,
         particles=particles,
-        sobol=task.settings.sobol and particles & (particles - 1) == 0,
         # the tolerance of `iid` fits its M: with fewer particles nothing would ever lie in a span
         noise="matched" if task.settings.noise == "iid" else task.settings.noise,
     )

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .core import FORWARD, GaussianMatrix, Rows, expand, forward_pass
-from .core.kernels import buffer
 from .core.passes import Sums, smoothed_output
+from .core.stack import buffer
 from .mlp import State, Terms
 
 Array = np.ndarray
@@ -77,9 +77,7 @@ def _residual_noise(state: State, indices: range) -> dict[int, Rows]:
     last = state.depth if state.settings.noise == "width" else state.depth - 1
     return {
         l: Rows.of(
-            state.space[l].sample(
-                [(_PROBE, i) for i in indices], complement=state.hidden[l].D if l > 1 else None
-            ),
+            state.space[l].sample([(_PROBE, i) for i in indices], complement=state.hidden[l].D if l > 1 else None),
             state.space[l].dtype,
         )
         for l in range(1, last + 1)

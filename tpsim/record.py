@@ -8,12 +8,21 @@ from functools import cached_property
 import numpy as np
 
 from .core import Parts, inner
-from .core.kernels import buffer, inner_change, inner_rows
+from .core.kernels import inner_change, inner_rows
+from .core.stack import buffer
 from .mlp import Fields, State
 from .probes import Frame
 
 Array = np.ndarray
 
+
+KERNELS, JOINT = ("kernel_h", "kernel_x", "kernel_dh"), ("kernel_h0", "kernel_x0")
+MEANS, CHANGES = ("mean_h", "mean_x"), ("feature_change_h", "feature_change_x")
+INCREMENTS = ("increment_forward", "residual_forward", "innovation_forward")
+GRADIENTS = ("residual_backward", "innovation_backward")
+ALWAYS = ("f", "chi", "loss", "batch")  # as ranks and dropped energies, which cost nothing, either
+QUANTITIES = (*ALWAYS, *KERNELS, *JOINT, *MEANS, *CHANGES, *INCREMENTS, *GRADIENTS, "f_probe")
+NEED_MOMENTS = frozenset({*KERNELS, *MEANS, "kernel_h0", "feature_change_h"})  # h itself, or more than E[Z_i^2]
 
 STATIC = 1e-14  # an increment below this, relative to the field, is rounding
 
@@ -27,6 +36,7 @@ class Schedule:
     probe: tuple[int, ...]
     snapshot: tuple[int, ...]
     parts: bool = False
+    quantities: tuple[str, ...] = QUANTITIES
 
     @cached_property
     def _everyone(self) -> frozenset[int]:
@@ -36,30 +46,48 @@ class Schedule:
         """Whether all samples are evaluated at `step`, and not its minibatch only."""
         return step in self._everyone
 
+    @cached_property
+    def _moments(self) -> bool:
+        return not NEED_MOMENTS.isdisjoint(self.quantities)
+
+    def moments(self, step: int) -> bool:
+        """Whether h, means, and second moments off the diagonal are wanted of `step`."""
+        return step in self.snapshot or (self._moments and self.full(step))
+
+    def wants(self, *names: str) -> bool:
+        """Whether one of these quantities is wanted."""
+        return not set(names).isdisjoint(self.quantities)
+
+
+def shapes(schedule: Schedule, depth: int, samples: int, particles: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of everything that one replica records; f_probe comes from `tpsim.probes`."""
+    T, L, m = len(schedule.record), depth, samples
+    always = {
+        "f": (T, m), "chi": (T, m), "batch": (T, m), "loss": (T,),
+        "rank_forward": (T, L), "rank_backward": (T, L), "dropped_forward": (T, L), "dropped_backward": (T, L),
+    }  # fmt: skip
+    chosen = {
+        **dict.fromkeys(KERNELS, (T, L, m, m)), **dict.fromkeys(JOINT, (len(schedule.joint), L, m, m)),
+        **dict.fromkeys(MEANS, (T, L, m)), **dict.fromkeys(CHANGES, (T, L)),
+        "increment_forward": (T, L, m), "residual_forward": (T, L, m), "innovation_forward": (T, L),
+        "residual_backward": (T, L, m), "innovation_backward": (T, L),
+    }  # fmt: skip
+    found = always | {name: shape for name, shape in chosen.items() if schedule.wants(name)}
+    snapshots = (len(schedule.snapshot), L, m)
+    if schedule.snapshot:
+        found |= {name: (*snapshots, particles) for name in ("Z_h", "Z_x", "Z_dh")}
+        if schedule.parts:
+            found |= {name: (*snapshots, 3, particles) for name in ("Z_h_parts", "Z_dx_parts")}
+    return found
+
 
 class Recorder:
     """Fills one array per reported quantity; rows follow `Schedule`."""
 
     def __init__(self, schedule: Schedule, depth: int, samples: int, particles: int) -> None:
         self.schedule, self.depth = schedule, depth
-        T, L, m = len(schedule.record), depth, samples
-        shapes = {
-            "f": (T, m), "chi": (T, m), "batch": (T, m), "loss": (T,),
-            "kernel_h": (T, L, m, m), "kernel_x": (T, L, m, m), "kernel_dh": (T, L, m, m),
-            "mean_h": (T, L, m), "mean_x": (T, L, m),
-            "feature_change_h": (T, L), "feature_change_x": (T, L),
-            "rank_forward": (T, L), "rank_backward": (T, L),
-            "residual_forward": (T, L, m), "residual_backward": (T, L, m), "increment_forward": (T, L, m),
-            "innovation_forward": (T, L), "innovation_backward": (T, L),
-            "dropped_forward": (T, L), "dropped_backward": (T, L),
-            "kernel_h0": (len(schedule.joint), L, m, m), "kernel_x0": (len(schedule.joint), L, m, m),
-        }  # fmt: skip
-        snapshots = (len(schedule.snapshot), L, m)
-        if schedule.snapshot:
-            shapes |= {name: (*snapshots, particles) for name in ("Z_h", "Z_x", "Z_dh")}
-            if schedule.parts:
-                shapes |= {name: (*snapshots, 3, particles) for name in ("Z_h_parts", "Z_dx_parts")}
-        self.arrays = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
+        every = shapes(schedule, depth, samples, particles)
+        self.arrays = {name: np.full(shape, np.nan) for name, shape in every.items()}
         self.frames: list[Frame] = []
         self.undefined: set[str] = set()  # ratios that met a zero denominator
         self._recorded = self._joined = self._pictured = 0  # rows filled
@@ -70,11 +98,8 @@ class Recorder:
     def observe(self, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
         """Record one step; chi (m,) is the gradient of the whole data's loss, batch the indices of B_t."""
         step, plan = fields.step, self.schedule
-        if not self._initial:
-            self._initial = {"h": [z.copy() for z in fields.h], "x": [z.copy() for z in fields.x]}
-            for name, kernels in (("h", fields.kernel_h), ("x", fields.kernel_x)):
-                squares = [np.trace(kernel) for _, kernel in sorted(kernels.items())]
-                self._sizes[name] = [np.empty(0), *(np.sqrt([square]) for square in squares)]
+        if step == 0:
+            self._keep_initial(fields)
         if _next(plan.record, self._recorded) == step:
             self._record(self._recorded, state, fields, chi, loss, batch)
             self._recorded += 1
@@ -88,6 +113,14 @@ class Recorder:
             self._pictured += 1
         self._previous = fields
 
+    def _keep_initial(self, fields: Fields) -> None:
+        """Copy the fields of step 0 with which later ones are compared."""
+        for name, z, kernels in (("h", fields.h, fields.kernel_h), ("x", fields.x, fields.kernel_x)):
+            if self.schedule.wants(f"feature_change_{name}", f"kernel_{name}0"):
+                self._initial[name] = [one.copy() for one in z]
+                squares = [np.trace(kernel) for _, kernel in sorted(kernels.items())]
+                self._sizes[name] = [np.empty(0), *(np.sqrt([square]) for square in squares)]
+
     def _record(self, t: int, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
         put = self.arrays
         put["f"][t], put["chi"][t], put["loss"][t] = fields.f, chi, loss
@@ -95,8 +128,9 @@ class Recorder:
         put["batch"][t, batch] = 1.0
         put["rank_forward"][t, 0], put["rank_backward"][t, 0] = len(state.first.basis), 0
         for l in range(1, self.depth + 1):
-            for name in ("kernel_h", "kernel_x", "kernel_dh", "mean_h", "mean_x"):
-                put[name][t, l - 1] = getattr(fields, name)[l]
+            for name in (*KERNELS, *MEANS):
+                if name in put:
+                    put[name][t, l - 1] = getattr(fields, name)[l]
             self._relative_change("h", t, l, fields.h[l])
             self._relative_change("x", t, l, fields.x[l])
             if l > 1:
@@ -107,18 +141,27 @@ class Recorder:
         put, seen, back = self.arrays, fields.forward[l], fields.backward[l]
         put["rank_forward"][t, l - 1], put["rank_backward"][t, l - 1] = state.hidden[l].ranks
         put["dropped_forward"][t, l - 1], put["dropped_backward"][t, l - 1] = seen.dropped, back.dropped
+        if self.schedule.wants(*INCREMENTS):
+            self._record_increments(t, l, state, fields)
+        if self.schedule.wants(*GRADIENTS):
+            square = np.diag(fields.kernel_dh[l])
+            past, new = np.split(back.coordinates, [back.known], axis=1)
+            self._new_randomness("residual_backward", (t, l), np.arange(len(square)), square, past)
+            self._innovation("innovation_backward", (t, l), square, new)
+
+    def _record_increments(self, t: int, l: int, state: State, fields: Fields) -> None:
+        """Size and new randomness of delta x^{l-1}."""
+        seen = fields.forward[l]
         here, delta = self._increment(fields, l - 1)
         size, square = np.diag(fields.kernel_x[l - 1])[here], inner_rows(delta, delta)
-        put["increment_forward"][t, l - 1, here] = np.sqrt(self._divide("increment_forward", square, size))
+        if "increment_forward" in self.arrays:
+            sizes = np.sqrt(self._divide("increment_forward", square, size))
+            self.arrays["increment_forward"][t, l - 1, here] = sizes
         square = np.where(square > STATIC**2 * size, square, 0.0)
         past = inner(delta, state.hidden[l].X)[:, : seen.known]
         self._new_randomness("residual_forward", (t, l), here, square, past)
         # x_{t-1} lies in the past: delta x_t and x_t have the same coordinates on the directions that are new
         self._innovation("innovation_forward", (t, l), square, seen.coordinates[here, seen.known :])
-        square = np.diag(fields.kernel_dh[l])
-        past, new = np.split(back.coordinates, [back.known], axis=1)
-        self._new_randomness("residual_backward", (t, l), np.arange(len(square)), square, past)
-        self._innovation("innovation_backward", (t, l), square, new)
 
     def _increment(self, fields: Fields, l: int) -> tuple[Array, Array]:
         """delta x^l_t(xi_i) (B.3), delta x_0 = x_0, and the rows it is known for: those that step t-1 evaluated."""
@@ -135,6 +178,8 @@ class Recorder:
 
         Resolved down to 1e-8, the rounding of sqrt(|z|^2 - |past|^2); undefined where z vanishes up to rounding.
         """
+        if name not in self.arrays:
+            return
         t, l = at
         residual = np.sqrt(np.maximum(square - (past**2).sum(axis=1), 0.0))
         self.arrays[name][t, l - 1, rows] = self._divide(name, residual, np.sqrt(square))
@@ -146,6 +191,8 @@ class Recorder:
         (C.2) over all samples and steps so far. What the tolerance left out is missing: an error below sqrt(m)
         tolerance |x| / |z|, and 0 where there are fewer new directions than samples.
         """
+        if name not in self.arrays:
+            return
         t, l = at
         if (square == 0).any():
             self.undefined.add(name)
@@ -156,7 +203,10 @@ class Recorder:
 
     def _relative_change(self, kind: str, t: int, l: int, z: Array) -> None:
         """sqrt(sum_i E|Z_t - Z_0|^2 / sum_i E|Z_0|^2)."""
-        name, size = f"feature_change_{kind}", np.sqrt(inner_change(z, self._initial[kind][l]).sum(keepdims=True))
+        name = f"feature_change_{kind}"
+        if name not in self.arrays:
+            return
+        size = np.sqrt(inner_change(z, self._initial[kind][l]).sum(keepdims=True))
         self.arrays[name][t, l - 1] = self._divide(name, size, self._sizes[kind][l])[0]
 
     def _divide(self, name: str, numerator: Array, denominator: Array) -> Array:
@@ -169,8 +219,9 @@ class Recorder:
     def _record_joint(self, t: int, fields: Fields) -> None:
         """E[Z_0(xi_i) Z_t(xi_j)]."""
         for l in range(1, self.depth + 1):
-            self.arrays["kernel_h0"][t, l - 1] = inner(self._initial["h"][l], fields.h[l])
-            self.arrays["kernel_x0"][t, l - 1] = inner(self._initial["x"][l], fields.x[l])
+            for name, z in (("h", fields.h[l]), ("x", fields.x[l])):
+                if f"kernel_{name}0" in self.arrays:
+                    self.arrays[f"kernel_{name}0"][t, l - 1] = inner(self._initial[name][l], z)
 
     def _record_snapshot(self, t: int, state: State, fields: Fields) -> None:
         put = self.arrays

@@ -69,6 +69,7 @@ def simulate(
     target_error: float | None = None,
     max_seconds: float | None = None,
     max_bytes: int | None = None,
+    quantities: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Simulate the infinite-width limit of training `network` on `problem`: that of muP unless `limit` says otherwise.
 
@@ -83,7 +84,7 @@ def simulate(
     noise : "matched" (every second moment that the limit fixes is exact), "iid" (the literal method), or "width" (an
         exact-in-law simulation of a finite network of width M without its matrices).
     sobol : bool, optional
-        Scrambled Sobol points under the first draws. Default: on for `matched` when M is a power of two.
+        Scrambled Sobol points under the first draws (`matched` only). Default: on there.
     tolerance : float, optional
         Relative residual below which an array is taken to lie in its basis. Default 3e-3 (`matched`), 1e-10 (`width`),
         3 / sqrt(M) (`iid`, whose spurious correlations are of that size). Errors are O(tolerance^2) in f.
@@ -118,6 +119,9 @@ def simulate(
         f_probe, is at most this in root mean square over recorded steps and samples: standard error, bias in M and
         truncation together, see docs/accuracy.md. The attributes `error`, `accuracy` and `why` say what was reached,
         how, and why. Not where f is random (noise="width", limits "ntp" and "sp").
+    quantities : names out of `tpsim.record.QUANTITIES`, optional
+        What is recorded besides f, chi, loss, batch, ranks and dropped energies; all of it by default. Without kernels
+        and changes of features a step takes a fifth less time.
     max_seconds, max_bytes : optional, with target_error
         The budget: wall-clock seconds of all stages together (default: 600), and the memory of each (default: 0.8 of
         what is free). Where it is predicted not to suffice the best run that it allows is returned, with a `Notice`.
@@ -146,6 +150,7 @@ def simulate(
         tolerance=tolerance, seed=seed, record_every=record_every, workers=workers, probe_every=probe_every,
         joint_every=joint_every, snapshots=snapshots, parts=parts, max_rank=max_rank, threads=threads,
         limit=limit, dtype=dtype, target_error=target_error, max_seconds=max_seconds, max_bytes=max_bytes,
+        quantities=quantities,
     )  # fmt: skip
     return execute(task, progress)
 
@@ -178,8 +183,8 @@ def run_replica(task: Task, replica: int, report: Callable[[int, float], None] =
     kind: type[Diverged] | type[RankError] | None = None
     try:
         for step, batch in enumerate(task.batches()):
-            whole = schedule.full(step)
-            samples = everyone if whole else batch
+            samples = everyone if schedule.full(step) else batch
+            whole = schedule.moments(step)
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot, whole)
             if not (reason := _diverged(fields, problem.targets)):
                 backward(state, fields, schedule.parts and step in schedule.snapshot, whole)

@@ -20,7 +20,7 @@ from .mlp import Settings
 from .parametrization import TABLE_2, as_mup
 from .plan import check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
-from .record import Schedule
+from .record import JOINT, QUANTITIES, Schedule
 
 if TYPE_CHECKING:
     from .goal import Goal
@@ -98,6 +98,7 @@ def prepare(
     threads: int | None,
     limit: str,
     dtype: str,
+    quantities: Sequence[str] | None = None,
 ) -> Task:
     """Check every argument of `simulate`, all of them given, and resolve what is None.
 
@@ -116,6 +117,7 @@ def prepare(
     replicas = REPLICAS if replicas is None else positive_int("replicas", replicas)
     check_records(problem, network, training, positive_int("record_every", record_every), replicas)
     schedule = schedule_of(problem, training, record_every, probe_every, joint_every, snapshots, parts)
+    schedule = choose(schedule, quantities)
     _check_room(problem, training, settings)
     task = Task(problem, network, training, settings, schedule, replicas, limit=limit)
     if workers is None:
@@ -134,12 +136,12 @@ def resolve_settings(
     """Check how the limit is to be simulated, and resolve what is None."""
     particles = PARTICLES if particles is None else positive_int("particles", particles, 2)
     positive_int("seed", seed, 0)
-    check_noise(noise, False, particles)
+    check_noise(noise)
     if sobol is None:
-        sobol = noise == "matched" and particles & (particles - 1) == 0
+        sobol = noise == "matched"
     if not isinstance(sobol, bool | np.bool_):
         raise InputError("sobol", sobol, "True, False or None")
-    check_noise(noise, bool(sobol), particles)
+    check_noise(noise, bool(sobol))
     if not isinstance(dtype, str) or dtype not in SMALLEST_TOLERANCE:
         raise InputError("dtype", dtype, "'float64' or 'float32'")
     if tolerance is None:
@@ -179,6 +181,20 @@ def schedule_of(
         if positive_int("snapshots", step, 0) > T:
             raise InputError("snapshots", step, f"steps 0..{T}")
     return Schedule(record, every("joint_every", joint_every), probe, tuple(sorted(set(snapshots))), parts)
+
+
+def choose(schedule: Schedule, quantities: Sequence[str] | None) -> Schedule:
+    """Check the names of what is to be recorded, and leave out the steps that nothing of it needs."""
+    if quantities is None:
+        return schedule
+    if not isinstance(quantities, Sequence | set | frozenset) or isinstance(quantities, str):
+        raise InputError("quantities", quantities, "None, or a list of names")
+    for name in quantities:
+        if name not in QUANTITIES:
+            raise InputError("quantities", name, f"names out of {', '.join(QUANTITIES)}")
+    schedule = replace(schedule, quantities=tuple(name for name in QUANTITIES if name in quantities))
+    joint, probe = schedule.wants(*JOINT), schedule.wants("f_probe")
+    return replace(schedule, joint=schedule.joint if joint else (), probe=schedule.probe if probe else ())
 
 
 def check_limit(limit: str, parts: bool, noise: Noise) -> None:

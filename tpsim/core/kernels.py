@@ -7,10 +7,7 @@ sums are folded in order, so results do not depend on the number of threads. Buf
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -18,111 +15,12 @@ from numba import njit, prange
 
 from ..errors import InputError
 from .micro import BLOCK, CHUNK, VECTOR, entries, expand_block, reduce_block, stream_row
-from .rows import Rows, aligned
-from .tiles import TILE
+from .rows import Rows
+from .stack import Basis, Stack, padded, partial_sums, scratch, unit_of
 
 Array = np.ndarray
-Basis = Rows | Array | Sequence[Rows]
 
 SUMS = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector code; NaN and infinity keep their meaning
-UNITS = 64  # the most sums that are kept apart, and hence the most threads that find work
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The chunks of several `Rows`, one after the other, as the kernels want them.
-
-    Attributes
-    ----------
-    members : tuple of Rows
-    addresses, counts : (chunks,) where each chunk starts, and how many rows it holds.
-    single : 1 where the storage is float32, else 0.
-    """
-
-    members: tuple[Rows, ...]
-    addresses: Array
-    counts: Array
-    single: int
-
-    @classmethod
-    def of(cls, basis: Basis) -> Stack:
-        """Return the stack of one `Rows`, an array (r, M), or a sequence of `Rows`."""
-        if isinstance(basis, np.ndarray):
-            basis = Rows.of(basis)
-        members = (basis,) if isinstance(basis, Rows) else tuple(basis)
-        single = int(bool(members) and members[0].dtype == np.float32)
-        if len(members) == 1:
-            return cls(members, *members[0].held, single)
-        none = np.empty(0, dtype=np.int64)
-        held = [member.held for member in members]
-        addresses, counts = (np.concatenate([none, *(both[k] for both in held)]) for k in range(2))
-        return cls(members, addresses, counts, single)
-
-    def __len__(self) -> int:
-        return sum(len(member) for member in self.members)
-
-    def pad(self, coefficients: Array) -> Array:
-        """Return coefficients (m, r) in the columns of the chunks, (m, CHUNK chunks), as the storage is."""
-        out = np.zeros((len(coefficients), CHUNK * len(self.counts)), np.float32 if self.single else np.float64)
-        for here, there in self._columns():
-            out[:, there] = coefficients[:, here]
-        return out
-
-    def unpad(self, sums: Array) -> Array:
-        """Return sums (m, CHUNK chunks) without the columns that hold nothing, (m, r)."""
-        out = np.empty((len(sums), len(self)))
-        for here, there in self._columns():
-            out[:, here] = sums[:, there]
-        return out
-
-    def _columns(self) -> list[tuple[slice, slice]]:
-        """For every member: its columns among all rows, and among those of the chunks."""
-        pairs, start, chunk = [], 0, 0
-        for member in self.members:
-            pairs.append((slice(start, start + len(member)), slice(CHUNK * chunk, CHUNK * chunk + len(member))))
-            start, chunk = start + len(member), chunk + -(-len(member) // CHUNK)
-        return pairs
-
-
-# Buffers ------------------------------------------------------------------------------------------------------------
-
-_local = threading.local()
-
-
-def buffer(name: str, shape: tuple[int, ...]) -> Array:
-    """Return this thread's float64 array of that name and shape, its content arbitrary; kept for the next call."""
-    kept: dict[str, Array] = _local.__dict__.setdefault("kept", {})
-    size = math.prod(shape)
-    if name not in kept or kept[name].size < size:
-        kept[name] = aligned((max(size, 1),))
-    return kept[name][:size].reshape(shape)
-
-
-def partial_sums(particles: int, m: int, width: int) -> Array:
-    """Zeros (units, m, width): one sheet per unit of particles."""
-    sums = buffer("partial", (units(particles), m, width))
-    sums[...] = 0.0
-    return sums
-
-
-def unit_of(particles: int) -> int:
-    """Particles of a unit: whole tiles, at most `UNITS` units."""
-    tiles = -(-particles // TILE)
-    return TILE * -(-tiles // UNITS)
-
-
-def units(particles: int) -> int:
-    """How many units there are."""
-    return -(-particles // unit_of(particles))
-
-
-def scratch(m: int, fields: int) -> Array:
-    """Per thread, `fields` blocks of m rows of particles (m rounded up to whole chunks)."""
-    padded = CHUNK * -(-m // CHUNK)
-    return buffer("scratch", (numba.get_num_threads(), fields, padded, BLOCK))
-
-
-# Loops over particles -----------------------------------------------------------------------------------------------
 
 
 @njit(cache=True)
@@ -166,10 +64,10 @@ def to_single(block, m, out):
 
 
 @njit(cache=True)
-def expand_stack(entries, single, m, coefficients, addresses, counts, index, block, spare, ahead):
+def expand_stack(entries, single, m, factors, addresses, counts, starts, index, block, spare, ahead):
     """block (m, BLOCK) += coefficients times the rows of all chunks at block number `index` of the particles.
 
-    In single precision the sum of the rows is formed in `spare` and added at the end.
+    factors: the address of `Stack.factors`. In single precision the rows are summed in `spare`, added at the end.
     """
     size = 4 if single else 8
     piece = index * CHUNK * BLOCK * size
@@ -179,10 +77,8 @@ def expand_stack(entries, single, m, coefficients, addresses, counts, index, blo
         spare[:m] = 0.0
     for k in range(addresses.size):
         following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
-        expand_block(
-            entries[0], single, o, BLOCK * size, coefficients + k * CHUNK * size, addresses.size * CHUNK * size,
-            addresses[k] + piece, counts[k], m, following,
-        )  # fmt: skip
+        mine = factors + starts[k] * m * size
+        expand_block(entries[0], single, o, mine, m * size, addresses[k] + piece, counts[k], m, following)
     if single:
         narrow = spare.reshape(-1).view(np.float32)
         for i in range(m):
@@ -191,15 +87,13 @@ def expand_stack(entries, single, m, coefficients, addresses, counts, index, blo
 
 
 @njit(cache=True)
-def reduce_stack(entries, single, m, x, addresses, index, sums, stride, ahead):
-    """sums (m, CHUNK chunks) += x (m, BLOCK) times the rows of all chunks, transposed; x, sums: addresses."""
+def reduce_stack(entries, single, m, x, addresses, starts, index, sums, stride, ahead):
+    """sums (m, columns) += x (m, BLOCK) times the rows of all chunks, transposed; x, sums: addresses."""
     size = 4 if single else 8
     piece = index * CHUNK * BLOCK * size
     for k in range(addresses.size):
         following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
-        reduce_block(
-            entries[1], single, x, BLOCK * size, addresses[k] + piece, sums + k * CHUNK * 8, stride, m, following
-        )
+        reduce_block(entries[1], single, x, addresses[k] + piece, sums + starts[k] * 8, stride, m, following)
 
 
 @njit(cache=True)
@@ -208,11 +102,11 @@ def reduce_fields(entries, m, x, y, sums, stride):
     chunks = y.shape[0] // CHUNK
     for k in range(chunks):
         place = y.ctypes.data + k * CHUNK * BLOCK * 8
-        reduce_block(entries[1], 0, x.ctypes.data, BLOCK * 8, place, sums + k * CHUNK * 8, stride, m, place)
+        reduce_block(entries[1], 0, x.ctypes.data, place, sums + k * CHUNK * 8, stride, m, place)
 
 
 @njit(parallel=True, cache=True)
-def _expand(entries, coefficients, addresses, counts, single, unit, out, scratch):
+def _expand(entries, factors, addresses, counts, starts, single, unit, out, scratch):
     m, particles = out.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -222,13 +116,14 @@ def _expand(entries, coefficients, addresses, counts, single, unit, out, scratch
             size = 4 if single else 8
             ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
             expand_stack(
-                entries, single, m, coefficients.ctypes.data, addresses, counts, start // BLOCK, work[0], work[1], ahead
-            )
+                entries, single, m, factors.ctypes.data, addresses, counts, starts, start // BLOCK, work[0], work[1],
+                ahead,
+            )  # fmt: skip
             store_block(work[0], out, start, stop)
 
 
 @njit(parallel=True, cache=True)
-def _reduce(entries, x, addresses, single, unit, partial, scratch):
+def _reduce(entries, x, addresses, starts, single, unit, partial, scratch):
     m, particles = x.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -238,22 +133,13 @@ def _reduce(entries, x, addresses, single, unit, partial, scratch):
             place = to_single(work[0], m, work[1]) if single else work[0].ctypes.data
             size = 4 if single else 8
             ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
-            reduce_stack(
-                entries,
-                single,
-                m,
-                place,
-                addresses,
-                start // BLOCK,
-                partial[u].ctypes.data,
-                8 * partial.shape[2],
-                ahead,
-            )
+            sums, stride = partial[u].ctypes.data, 8 * partial.shape[2]
+            reduce_stack(entries, single, m, place, addresses, starts, start // BLOCK, sums, stride, ahead)
 
 
 @njit(parallel=True, cache=True)
-def _accumulate(entries, coefficients, x, addresses, counts, single, unit, scratch):
-    m, particles = x.shape
+def _accumulate(entries, coefficients, x, addresses, counts, starts, single, unit, scratch):
+    (m, particles), r = x.shape, coefficients.shape[1]
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -265,11 +151,9 @@ def _accumulate(entries, coefficients, x, addresses, counts, single, unit, scrat
                 target = addresses[k] + (start // BLOCK) * CHUNK * BLOCK * size
                 for j in range(0, m, CHUNK):  # the fields, CHUNK at a time, are the rows of the product
                     rows = place + j * BLOCK * size
-                    factors = coefficients.ctypes.data + (k * CHUNK * m + j) * size
+                    factors = coefficients.ctypes.data + (j * r + starts[k]) * size
                     n = min(CHUNK, m - j)
-                    expand_block(
-                        entries[0], single, target, BLOCK * size, factors, m * size, rows, n, counts[k], target
-                    )
+                    expand_block(entries[0], single, target, factors, r * size, rows, n, counts[k], target)
 
 
 @njit(parallel=True, cache=True)
@@ -298,6 +182,7 @@ def _cross(entries, x, y, unit, partial, scratch):
 
 @njit(parallel=True, cache=True)
 def _transform(entries, matrix, z, unit, scratch):
+    """z = matrix' z."""
     m, particles = z.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -306,33 +191,29 @@ def _transform(entries, matrix, z, unit, scratch):
             load_block(z, start, stop, work[0])
             work[1] = 0.0
             for j in range(0, m, CHUNK):
-                rows, factors = work[0].ctypes.data + j * BLOCK * 8, matrix.ctypes.data + j * 8
-                expand_block(
-                    entries[0], 0, work[1].ctypes.data, BLOCK * 8, factors, m * 8, rows, min(CHUNK, m - j), m, rows
-                )
+                rows, factors = work[0].ctypes.data + j * BLOCK * 8, matrix.ctypes.data + j * m * 8
+                expand_block(entries[0], 0, work[1].ctypes.data, factors, m * 8, rows, min(CHUNK, m - j), m, rows)
             store_block(work[1], z, start, stop)
 
 
 @njit(cache=True)
-def fold(partial, out):
-    """out += the sheets of partial, in order."""
-    for unit in range(partial.shape[0]):
+def fold(partial, particles):
+    """Return the sum of the sheets of partial, in order, divided by the number of particles."""
+    out = partial[0].copy()
+    for unit in range(1, partial.shape[0]):
         for i in range(out.shape[0]):
             for k in range(out.shape[1]):
                 out[i, k] += partial[unit, i, k]
-
-
-# What the core calls ------------------------------------------------------------------------------------------------
+    for i in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[i, k] /= particles
+    return out
 
 
 def _check_shape(field: str, array: Array, shape: tuple[int, ...]) -> None:
     """The kernels do not look where they read: a wrong shape must not reach them."""
     if array.shape != shape:
         raise InputError(field, f"<array of shape {array.shape}>", f"an array of shape {shape}")
-
-
-def _particles(stack: Stack) -> int:
-    return stack.members[0].particles
 
 
 def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array:
@@ -349,13 +230,13 @@ def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array
     """
     stack = Stack.of(basis)
     if out is None:
-        out = np.zeros((len(coefficients), _particles(stack)))
+        out = np.zeros((len(coefficients), stack.particles))
     _check_shape("coefficients", coefficients, (len(out), len(stack)))
-    _check_shape("out", out, (len(coefficients), _particles(stack)))
+    _check_shape("out", out, (len(coefficients), stack.particles))
     if len(stack) and out.size:
         _expand(
-            entries(), stack.pad(coefficients), stack.addresses, stack.counts, stack.single, unit_of(out.shape[1]), out,
-            scratch(len(out), 2),
+            entries(), stack.factors(coefficients), stack.addresses, stack.counts, stack.starts, stack.single,
+            unit_of(out.shape[1]), out, scratch(len(out), 2),
         )  # fmt: skip
     return out
 
@@ -374,45 +255,41 @@ def inner(x: Array, basis: Basis) -> Array:
     if isinstance(basis, np.ndarray):
         return _inner_fields(x, basis)
     stack = Stack.of(basis)
-    particles = _particles(stack)
-    _check_shape("x", x, (len(x), particles))
-    sums = np.zeros((len(x), CHUNK * len(stack.counts)))
-    if sums.size:
-        partial = partial_sums(particles, *sums.shape)
-        _reduce(entries(), x, stack.addresses, stack.single, unit_of(particles), partial, scratch(len(x), 2))
-        fold(partial, sums)
-    return stack.unpad(sums) / particles
+    m, particles = len(x), stack.particles
+    _check_shape("x", x, (m, particles))
+    if not m or not len(stack):
+        return np.zeros((m, len(stack)))
+    partial, work = partial_sums(particles, m, stack.columns), scratch(m, 2)
+    _reduce(entries(), x, stack.addresses, stack.starts, stack.single, unit_of(particles), partial, work)
+    return fold(partial, particles)[:, : len(stack)]
 
 
 def _inner_fields(x: Array, y: Array) -> Array:
     """`inner` of two arrays of fields."""
     (m, particles), r = x.shape, len(y)
     _check_shape("x", x, (m, y.shape[1]))
-    most = max(m, r)
-    out = np.zeros((m, CHUNK * -(-most // CHUNK)))
-    if m and r:
-        partial = partial_sums(particles, *out.shape)
-        _cross(entries(), x, y, unit_of(particles), partial, scratch(most, 2))
-        fold(partial, out)
-    return out[:, :r] / particles
+    if not m or not r:
+        return np.zeros((m, r))
+    partial = partial_sums(particles, m, padded(max(m, r)))
+    _cross(entries(), x, y, unit_of(particles), partial, scratch(max(m, r), 2))
+    return fold(partial, particles)[:, :r]
 
 
 def gram(x: Array) -> Array:
     """Return <x_i, x_j>, (m, m)."""
     m, particles = x.shape
-    out = np.zeros((m, CHUNK * -(-m // CHUNK)))
-    if m:
-        partial = partial_sums(particles, *out.shape)
-        _gram(entries(), x, unit_of(particles), partial, scratch(m, 1))
-        fold(partial, out)
-    return out[:, :m] / particles
+    if not m:
+        return np.zeros((0, 0))
+    partial = partial_sums(particles, m, padded(m))
+    _gram(entries(), x, unit_of(particles), partial, scratch(m, 1))
+    return fold(partial, particles)[:, :m]
 
 
 def transform(matrix: Array, z: Array) -> Array:
     """Return z = matrix z, in place, for a matrix (m, m) and fields z (m, M), C-contiguous."""
     _check_shape("matrix", matrix, (len(z), len(z)))
     if len(z):
-        _transform(entries(), np.ascontiguousarray(matrix), z, unit_of(z.shape[1]), scratch(len(z), 2))
+        _transform(entries(), np.ascontiguousarray(matrix.T), z, unit_of(z.shape[1]), scratch(len(z), 2))
     return z
 
 
@@ -425,9 +302,9 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
     _check_shape("x", x, (len(x), rows.particles))
     stack = Stack.of(rows)
     if len(x) and len(rows):
-        factors = np.ascontiguousarray(stack.pad(coefficients).T)
+        factors = np.ascontiguousarray(coefficients, rows.dtype)
         unit, work = unit_of(rows.particles), scratch(len(x), 2)
-        _accumulate(entries(), factors, x, stack.addresses, stack.counts, stack.single, unit, work)
+        _accumulate(entries(), factors, x, stack.addresses, stack.counts, stack.starts, stack.single, unit, work)
 
 
 @njit(parallel=True, cache=True, fastmath=SUMS)
@@ -470,8 +347,6 @@ def inner_change(x: Array, y: Array) -> Array:
 def _by_rows(kernel: Callable[..., None], x: Array, y: Array) -> Array:
     particles = x.shape[1]
     _check_shape("y", y, x.shape)
-    out = np.zeros((len(x), 1))
     partial = partial_sums(particles, len(x), 1)
     kernel(x, y, unit_of(particles), partial)
-    fold(partial, out)
-    return out[:, 0] / particles
+    return fold(partial, particles)[:, 0]

@@ -4,12 +4,13 @@ numba turns a loop into vector code only where the loop is innermost, so a produ
 in Python loads and stores an accumulator for every multiplication. The kernels here hold a rectangle of accumulators in
 registers, `ROWS` x `WIDE[ROWS]` of them, as a BLAS kernel does:
 
-    expand   o_i += sum_k c_ik b_k         i < ROWS, WIDE vectors of particles at once, k runs
+    expand   o_i += sum_k c_ki b_k         i < ROWS, WIDE vectors of particles at once, k runs
     reduce   p_ik += sum_a x_ia b_ka       i < ROWS, WIDE rows k at once, the particles a of the block run
 
-All arguments are integers: addresses, and strides in bytes. Rows of b are `BLOCK` particles long and follow each other.
-`ahead` is the address of the piece of b that comes next: it is fetched into the second-level cache meanwhile, evenly,
-which hides the latency of memory.
+All arguments are integers: addresses, and strides in bytes. Rows of b, o and x are `BLOCK` particles long and follow
+each other, and the coefficients of one k lie side by side, so that addresses in the innermost loops are constants
+apart. `ahead` is the address of the piece of b that comes next: it is fetched into the second-level cache meanwhile,
+evenly, which hides the latency of memory.
 """
 
 from __future__ import annotations
@@ -80,21 +81,28 @@ class _Emit:
         self.builder.store(value, place)
         return place
 
-    def total(self, value: Any) -> Any:
-        """The sum of a vector's entries, halves first, as a double."""
+    def add_totals(self, a: Any, b: Any, address: Any) -> None:
+        """Add the sums of the entries of a and of b to the two doubles at an address.
+
+        Neighbours are added as they are, then halves, in double precision.
+        """
+        even, odd = (
+            self._pick(a, b, [start + k + side for k in range(0, self.lanes, 2) for side in (0, self.lanes)])
+            for start in (0, 1)
+        )
+        both = self.builder.fadd(even, odd)  # a, b, a, b, ...
+        if self.real != _DOUBLE:
+            both = self.builder.fpext(both, ir.VectorType(_DOUBLE, self.lanes))
         lanes = self.lanes
-        while lanes > 1:
+        while lanes > 2:
             lanes //= 2
-            undefined = ir.Constant(value.type, ir.Undefined)
-            low, high = (
-                self.builder.shuffle_vector(
-                    value, undefined, ir.Constant(ir.VectorType(_I32, lanes), list(range(start, start + lanes)))
-                )
-                for start in (0, lanes)
-            )
-            value = self.builder.fadd(low, high)
-        one = self.builder.extract_element(value, _I32(0))
-        return one if self.real == _DOUBLE else self.builder.fpext(one, _DOUBLE)
+            halves = (self._pick(both, both, list(range(start, start + lanes))) for start in (0, lanes))
+            both = self.builder.fadd(*halves)
+        place = self.builder.inttoptr(address, both.type.as_pointer())
+        self.builder.store(self.builder.fadd(self.builder.load(place, align=8), both), place, align=8)
+
+    def _pick(self, a: Any, b: Any, entries: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(entries)), entries))
 
     def follow(self, ahead: Any, lines: int, m: Any) -> Callable[[], None]:
         """Return what is to be called in every turn of the innermost loop to fetch a piece meanwhile, evenly.
@@ -163,27 +171,26 @@ def _while(builder: Any, i: Any, m: Any) -> Iterator[None]:
 
 
 def _expand(real: ir.Type) -> Any:
-    """The intrinsic of o (m, BLOCK) += c (m, n) b (n, BLOCK)."""
+    """The intrinsic of o (m, BLOCK) += c' b for c (n, m), b (n, BLOCK)."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        o, o_stride, c, c_stride, b, n, m, ahead = arguments
+        o, c, c_stride, b, n, m, ahead = arguments
         e = _Emit(builder, real)
         fetch = {wide: e.follow(ahead, wide * VECTOR // LINE, m) for wide in WIDE.values()}
 
         def body(rows: int, i: Any) -> None:
-            wide = WIDE[rows]
-            first, factors = e.at(o, builder.mul(o_stride, i)), e.at(c, builder.mul(c_stride, i))
-            c_rows = [e.at(factors, builder.mul(c_stride, _INT(k))) for k in range(rows)]
-            with _range(builder, _INT(BLOCK * e.size), wide * VECTOR) as column:
-                o_rows = [e.at(first, column, builder.mul(o_stride, _INT(k))) for k in range(rows)]
-                places = [e.at(row, v * VECTOR) for row in o_rows for v in range(wide)]
+            wide, length = WIDE[rows], BLOCK * e.size
+            first, factors = e.at(o, builder.mul(_INT(length), i)), e.at(c, builder.mul(_INT(e.size), i))
+            with _range(builder, _INT(length), wide * VECTOR) as column:
+                places = [e.at(first, column, k * length + v * VECTOR) for k in range(rows) for v in range(wide)]
                 slots = [e.slot(e.load(place)) for place in places]
                 with _range(builder, n, 1) as k:
-                    row = e.at(column, builder.mul(k, _INT(BLOCK * e.size)))
+                    row = e.at(b, column, builder.mul(k, _INT(length)))
+                    mine = e.at(factors, builder.mul(k, c_stride))
                     fetch[wide]()
-                    vectors = [e.load(e.at(b, row, v * VECTOR)) for v in range(wide)]
+                    vectors = [e.load(e.at(row, v * VECTOR)) for v in range(wide)]
                     for j in range(rows):
-                        factor = e.splat(e.at(c_rows[j], builder.mul(k, _INT(e.size))))
+                        factor = e.splat(e.at(mine, j * e.size))
                         for v in range(wide):
                             e.add_product(factor, vectors[v], slots[j * wide + v])
                 for slot, place in zip(slots, places, strict=True):
@@ -193,8 +200,8 @@ def _expand(real: ir.Type) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def expand(typing, o, o_stride, c, c_stride, b, n, m, ahead):
-        return types.void(*[types.intp] * 8), emit
+    def expand(typing, o, c, c_stride, b, n, m, ahead):
+        return types.void(*[types.intp] * 7), emit
 
     return expand
 
@@ -203,15 +210,14 @@ def _reduce(real: ir.Type) -> Any:
     """The intrinsic of p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; p is in double precision."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, x_stride, b, p, p_stride, m, ahead = arguments
+        x, b, p, p_stride, m, ahead = arguments
         e = _Emit(builder, real)
         length = BLOCK * e.size  # bytes of a row of b
         fetch = {wide: e.follow(ahead, wide * 2 * VECTOR // LINE, m) for wide in WIDE.values()}
 
         def body(rows: int, i: Any) -> None:
             wide = WIDE[rows]
-            first, sums = e.at(x, builder.mul(x_stride, i)), e.at(p, builder.mul(p_stride, i))
-            x_rows = [e.at(first, builder.mul(x_stride, _INT(j))) for j in range(rows)]
+            first, sums = e.at(x, builder.mul(_INT(length), i)), e.at(p, builder.mul(p_stride, i))
             with _range(builder, _INT(CHUNK), wide) as k:
                 top = builder.mul(k, _INT(length))
                 slots = [e.slot(ir.Constant(e.vector, None)) for _ in range(rows * wide)]
@@ -220,22 +226,21 @@ def _reduce(real: ir.Type) -> Any:
                     for half in (0, VECTOR):
                         vectors = [e.load(e.at(b, top, start, v * length + half)) for v in range(wide)]
                         for j in range(rows):
-                            entry = e.load(e.at(x_rows[j], start, half))
+                            entry = e.load(e.at(first, start, j * length + half))
                             for v in range(wide):
                                 e.add_product(entry, vectors[v], slots[j * wide + v])
                 for j in range(rows):
                     place = e.at(sums, builder.mul(p_stride, _INT(j)), builder.mul(k, _INT(8)))
-                    for v in range(wide):
-                        target = builder.inttoptr(e.at(place, 8 * v), _DOUBLE.as_pointer())
-                        total = e.total(builder.load(slots[j * wide + v]))
-                        builder.store(builder.fadd(builder.load(target), total), target)
+                    for v in range(0, wide, 2):
+                        first_sum, second_sum = (builder.load(slots[j * wide + v + k]) for k in range(2))
+                        e.add_totals(first_sum, second_sum, e.at(place, 8 * v))
 
         _by_rows(e, m, body)
         return context.get_dummy_value()
 
     @intrinsic
-    def reduce(typing, x, x_stride, b, p, p_stride, m, ahead):
-        return types.void(*[types.intp] * 7), emit
+    def reduce(typing, x, b, p, p_stride, m, ahead):
+        return types.void(*[types.intp] * 6), emit
 
     return reduce
 
@@ -276,18 +281,18 @@ _expand_double, _expand_single = _expand(_DOUBLE), _expand(ir.FloatType())
 _reduce_double, _reduce_single = _reduce(_DOUBLE), _reduce(ir.FloatType())
 
 
-def _expand_any(single, o, o_stride, c, c_stride, b, n, m, ahead):
+def _expand_any(single, o, c, c_stride, b, n, m, ahead):
     if single:
-        _expand_single(o, o_stride, c, c_stride, b, n, m, ahead)
+        _expand_single(o, c, c_stride, b, n, m, ahead)
     else:
-        _expand_double(o, o_stride, c, c_stride, b, n, m, ahead)
+        _expand_double(o, c, c_stride, b, n, m, ahead)
 
 
-def _reduce_any(single, x, x_stride, b, p, p_stride, m, ahead):
+def _reduce_any(single, x, b, p, p_stride, m, ahead):
     if single:
-        _reduce_single(x, x_stride, b, p, p_stride, m, ahead)
+        _reduce_single(x, b, p, p_stride, m, ahead)
     else:
-        _reduce_double(x, x_stride, b, p, p_stride, m, ahead)
+        _reduce_double(x, b, p, p_stride, m, ahead)
 
 
 @functools.cache
@@ -298,7 +303,7 @@ def entries() -> tuple[int, int]:
     """
     kernels: list[Any] = [
         cfunc(types.void(*[types.intp] * count), cache=True)(kernel)
-        for kernel, count in ((_expand_any, 9), (_reduce_any, 8))
+        for kernel, count in ((_expand_any, 8), (_reduce_any, 7))
     ]
     _kept.extend(kernels)
     return int(kernels[0].address), int(kernels[1].address)
@@ -317,13 +322,13 @@ def _call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 @untyped
 @intrinsic
-def expand_block(typing, entry, single, o, o_stride, c, c_stride, b, n, m, ahead):
-    """o (m, BLOCK) += c (m, n) b (n, BLOCK), n <= CHUNK; all in single precision or all in double."""
-    return types.void(*[types.intp] * 10), _call
+def expand_block(typing, entry, single, o, c, c_stride, b, n, m, ahead):
+    """o (m, BLOCK) += c' b for c (n, m), b (n, BLOCK), n <= CHUNK; all in single precision or all in double."""
+    return types.void(*[types.intp] * 9), _call
 
 
 @untyped
 @intrinsic
-def reduce_block(typing, entry, single, x, x_stride, b, p, p_stride, m, ahead):
+def reduce_block(typing, entry, single, x, b, p, p_stride, m, ahead):
     """p (m, CHUNK) += x (m, BLOCK) b (CHUNK, BLOCK)'; x and b in single precision or in double, p in double."""
-    return types.void(*[types.intp] * 9), _call
+    return types.void(*[types.intp] * 8), _call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from hashlib import blake2b
 
 import numpy as np
@@ -27,8 +26,9 @@ class NormalSource:
     root : tuple of int
         What tells this space from all others: seed, replica, index of the space.
     sobol : bool
-        Serve the first `SOBOL_DIMENSIONS` requests from one scrambled Sobol sequence of M = 2^k points through the
-        inverse normal distribution function; its marginals are N(0, 1) stratified into M cells.
+        Serve the first `SOBOL_DIMENSIONS` requests from the first M points of one scrambled Sobol sequence through the
+        inverse normal distribution function; for M = 2^k marginals are N(0, 1) stratified into M cells, and other M
+        follow the same law of errors (docs/algorithm.md).
     """
 
     def __init__(self, particles: int, root: Key, sobol: bool = False) -> None:
@@ -58,7 +58,8 @@ class NormalSource:
         # qmc spawns a generator of its own from the seed sequence, whatever the state: it has to be one of this key
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((*self.root, _SOBOL_STREAM))))
         sequence = qmc.Sobol(SOBOL_DIMENSIONS, scramble=True, rng=rng)
-        return np.ascontiguousarray(sequence.random_base2(round(math.log2(self.particles))).T)
+        points = sequence.random_base2((self.particles - 1).bit_length())
+        return np.ascontiguousarray(points[: self.particles].T)
 
 
 class Stream:

@@ -19,24 +19,19 @@ from numba import njit, prange
 
 from . import elementwise
 from .kernels import (
-    CHUNK,
     SUMS,
-    Basis,
-    Stack,
     expand,
     expand_stack,
     fold,
     inner,
     load_block,
-    partial_sums,
     reduce_fields,
     reduce_stack,
-    scratch,
     stream_block,
     to_single,
-    unit_of,
 )
-from .micro import BLOCK, entries, fence
+from .micro import BLOCK, CHUNK, entries, fence
+from .stack import Basis, Stack, padded, partial_sums, scratch, unit_of
 
 Array = np.ndarray
 Evaluate = Callable[[Array, Array, Array], None]
@@ -92,18 +87,20 @@ def _square(x):
 
 
 @njit(cache=True)
-def _observe(entries, m, x, spare, whole, addresses, single, index, sheet, ahead):
+def _observe(entries, m, x, spare, whole, addresses, starts, single, index, sheet, column, ahead):
     """Add to a unit's sheet <x, b'> and the moments of x for one block."""
     place = to_single(x, m, spare) if single else x.ctypes.data
-    reduce_stack(entries, single, m, place, addresses, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
-    _moments(entries, m, x, whole, sheet, addresses.size * CHUNK)
+    reduce_stack(entries, single, m, place, addresses, starts, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
+    _moments(entries, m, x, whole, sheet, column)
 
 
 def _forward(pair: Pair) -> Callable[..., None]:
     """The kernel of the forward pass through one activation; numba's cache tells them apart by `pair`."""
 
     @njit(parallel=True, cache=True, **_FUSED)
-    def kernel(entries, coefficients, basis, counts, single, unit, whole, h, x, slope, onto, partial, scratch):
+    def kernel(
+        entries, factors, basis, counts, starts, single, unit, whole, h, x, slope, onto, columns, partial, scratch
+    ):
         m, particles = h.shape
         size = 4 if single else 8
         for u in prange((particles + unit - 1) // unit):
@@ -114,7 +111,7 @@ def _forward(pair: Pair) -> Callable[..., None]:
                 following = basis[0] + (index + 1) * CHUNK * BLOCK * size
                 second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
                 hb[:] = 0.0
-                expand_stack(entries, single, m, coefficients.ctypes.data, basis, counts, index, hb, sb, second)
+                expand_stack(entries, single, m, factors.ctypes.data, basis, counts, starts, index, hb, sb, second)
                 for i in range(m):
                     for a in range(BLOCK):
                         xb[i, a], sb[i, a] = pair(hb[i, a])
@@ -125,8 +122,9 @@ def _forward(pair: Pair) -> Callable[..., None]:
                     stream_block(hb, h, start, stop)
                 stream_block(xb, x, start, stop)
                 stream_block(sb, slope, start, stop)
-                _observe(entries, m, xb, sb, whole, onto, single, index, sheet, following)
-                _moments(entries, m, hb, whole, sheet, onto.size * CHUNK + xb.shape[0] + 1)
+                column = partial.shape[2] - 2 * (xb.shape[0] + 1)
+                _observe(entries, m, xb, sb, whole, onto, columns, single, index, sheet, column, following)
+                _moments(entries, m, hb, whole, sheet, column + xb.shape[0] + 1)
             fence()
 
     return kernel
@@ -178,7 +176,7 @@ def smoothed_output(activation: str | Evaluate, h: Array, rho: Array, readout: A
     if isinstance(activation, str):
         partial = partial_sums(particles, m, 1)
         SMOOTHED[activation](h, rho, readout, z, w, unit_of(particles), partial)
-        return _folded(partial, particles)[:, 0]
+        return fold(partial, particles)[:, 0]
     f, x, slope = np.zeros(m), np.empty_like(h), np.empty_like(h)
     for node, weight in zip(z, w, strict=True):
         activation(h + (node * rho)[:, None], x, slope)
@@ -187,7 +185,7 @@ def smoothed_output(activation: str | Evaluate, h: Array, rho: Array, readout: A
 
 
 @njit(parallel=True, cache=True)
-def _look(entries, h, x, whole, onto, single, unit, partial, scratch):
+def _look(entries, h, x, whole, onto, columns, single, unit, partial, scratch):
     """The second half of a forward pass, for an activation that is no kernel."""
     m, particles = h.shape
     for u in prange((particles + unit - 1) // unit):
@@ -199,12 +197,13 @@ def _look(entries, h, x, whole, onto, single, unit, partial, scratch):
             load_block(x, start, stop, work[1])
             size = 4 if single else 8
             ahead = onto[0] + (index + 1) * CHUNK * BLOCK * size if onto.size else 0
-            _observe(entries, m, work[1], work[2], whole, onto, single, index, sheet, ahead)
-            _moments(entries, m, work[0], whole, sheet, onto.size * CHUNK + work.shape[1] + 1)
+            column = partial.shape[2] - 2 * (work.shape[1] + 1)
+            _observe(entries, m, work[1], work[2], whole, onto, columns, single, index, sheet, column, ahead)
+            _moments(entries, m, work[0], whole, sheet, column + work.shape[1] + 1)
 
 
 @njit(parallel=True, cache=True)
-def _backward(entries, coefficients, basis, counts, single, unit, whole, slope, dh, onto, partial, scratch):
+def _backward(entries, factors, basis, counts, starts, single, unit, whole, slope, dh, onto, columns, partial, scratch):
     m, particles = dh.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -215,13 +214,14 @@ def _backward(entries, coefficients, basis, counts, single, unit, whole, slope, 
             following = basis[0] + (index + 1) * CHUNK * BLOCK * size
             second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
             db[:] = 0.0
-            expand_stack(entries, single, m, coefficients.ctypes.data, basis, counts, index, db, spare, second)
+            expand_stack(entries, single, m, factors.ctypes.data, basis, counts, starts, index, db, spare, second)
             load_block(slope, start, stop, sb)
             for i in range(m):
                 for a in range(BLOCK):
                     db[i, a] *= sb[i, a]
             stream_block(db, dh, start, stop)
-            _observe(entries, m, db, spare, whole, onto, single, index, sheet, following)
+            column = partial.shape[2] - (db.shape[0] + 1)
+            _observe(entries, m, db, spare, whole, onto, columns, single, index, sheet, column, following)
         fence()
 
 
@@ -244,52 +244,45 @@ def forward_pass(
     """
     here, there = Stack.of(basis), Stack.of(onto)
     m, particles = h.shape
-    padded, width = _sheet(m, there, 2)
-    partial, work, unit = partial_sums(particles, m, width), scratch(m, 3), unit_of(particles)
+    partial, work, unit = partial_sums(particles, m, _width(m, there, 2)), scratch(m, 3), unit_of(particles)
     if isinstance(activation, str):
         FORWARD[activation](
-            entries(), here.pad(coefficients), here.addresses, here.counts, here.single, unit, whole, h, x, slope,
-            there.addresses, partial, work,
+            entries(), here.factors(coefficients), here.addresses, here.counts, here.starts, here.single, unit, whole,
+            h, x, slope, there.addresses, there.starts, partial, work,
         )  # fmt: skip
     else:
         h[...] = 0.0
         expand(coefficients, here.members, out=h)
         activation(h, x, slope)
-        partial, work = partial_sums(particles, m, width), scratch(m, 3)
-        _look(entries(), h, x, whole, there.addresses, here.single, unit, partial, work)
-    sums = _folded(partial, particles)
-    first = CHUNK * len(there.counts)
-    second = first + padded + 1
-    return Sums(
-        there.unpad(sums[:, :first]),
-        sums[:, first : first + m], sums[:, first + padded],
-        sums[:, second : second + m], sums[:, second + padded],
-    )  # fmt: skip
+        partial, work = partial_sums(particles, m, partial.shape[2]), scratch(m, 3)
+        _look(entries(), h, x, whole, there.addresses, there.starts, here.single, unit, partial, work)
+    inner_x, kernel_x, mean_x, kernel_h, mean_h = _sheet(fold(partial, particles), there, m, 2)
+    return Sums(inner_x, kernel_x, mean_x, kernel_h, mean_h)
 
 
 def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis, whole: bool = True) -> Sums:
     """Write dh = (coefficients @ basis) slope, and return <dh, onto> and moments; see `forward_pass`."""
     here, there = Stack.of(basis), Stack.of(onto)
     m, particles = dh.shape
-    padded, width = _sheet(m, there, 1)
-    partial = partial_sums(particles, m, width)
+    partial = partial_sums(particles, m, _width(m, there, 1))
     _backward(
-        entries(), here.pad(coefficients), here.addresses, here.counts, here.single, unit_of(particles), whole, slope,
-        dh, there.addresses, partial, scratch(m, 3),
+        entries(), here.factors(coefficients), here.addresses, here.counts, here.starts, here.single,
+        unit_of(particles), whole, slope, dh, there.addresses, there.starts, partial, scratch(m, 3),
     )  # fmt: skip
-    sums = _folded(partial, particles)
-    first = CHUNK * len(there.counts)
     none = np.empty(0)
-    return Sums(there.unpad(sums[:, :first]), sums[:, first : first + m], sums[:, first + padded], none, none)
+    inner_dh, kernel_dh, mean_dh = _sheet(fold(partial, particles), there, m, 1)
+    return Sums(inner_dh, kernel_dh, mean_dh, none, none)
 
 
-def _sheet(m: int, onto: Stack, fields: int) -> tuple[int, int]:
-    """Fields rounded up to whole chunks, and the columns of a sheet: <., onto>, then moments and mean of each field."""
-    padded = CHUNK * -(-m // CHUNK)
-    return padded, CHUNK * len(onto.counts) + fields * (padded + 1)
+def _width(m: int, onto: Stack, fields: int) -> int:
+    """The columns of a sheet: <., onto>, then moments and mean of each field."""
+    return onto.columns + fields * (padded(m) + 1)
 
 
-def _folded(partial: Array, particles: int) -> Array:
-    sums = np.zeros(partial.shape[1:])
-    fold(partial, sums)
-    return sums / particles
+def _sheet(sums: Array, onto: Stack, m: int, fields: int) -> list[Array]:
+    """The parts of a sheet."""
+    parts, width = [sums[:, : len(onto)]], padded(m)
+    for k in range(fields):
+        first = onto.columns + k * (width + 1)
+        parts += [sums[:, first : first + m], sums[:, first + width]]
+    return parts

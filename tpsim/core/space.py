@@ -47,7 +47,7 @@ class ParticleSpace:
         the space an exact-in-law simulation of M neurons. `matched`: projected off everything drawn or kept in this
         space, the constant included, and normalised, so that every second moment that the limit fixes is exact.
     sobol : bool
-        Base the first draws on scrambled Sobol points (`matched` and M = 2^k only).
+        Base the first draws on scrambled Sobol points (`matched` only).
     seed : tuple of int
         Identifies the random stream of this space.
     name : str
@@ -58,7 +58,7 @@ class ParticleSpace:
     Raises
     ------
     InputError
-        Unknown noise, or Sobol points with another noise than `matched` or M not a power of two.
+        Unknown noise, or Sobol points with another noise than `matched`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ParticleSpace:
     ) -> None:
         if isinstance(particles, bool) or not isinstance(particles, int | np.integer) or particles < 2:
             raise InputError("particles", particles, "an integer >= 2")
-        check_noise(noise, sobol, particles)
+        check_noise(noise, sobol)
         self.particles, self.noise, self.name, self.dtype = int(particles), noise, name, np.dtype(dtype)
         self._source = NormalSource(particles, tuple(seed), sobol)
         self._families: list[Rows] = []  # fresh draws
@@ -221,11 +221,9 @@ class ParticleSpace:
             raise SpaceFull(self.name, needed, self.particles)
 
 
-def check_noise(noise: str, sobol: bool, particles: int) -> None:
+def check_noise(noise: str, sobol: bool = False) -> None:
     """Raise `InputError` for a noise mode, or a use of Sobol points, that does not exist."""
     if noise not in get_args(Noise):
         raise InputError("noise", noise, f"one of {list(get_args(Noise))}")
     if sobol and noise != "matched":
         raise InputError("sobol", sobol, f"False with noise={noise!r}: only 'matched' is built on Sobol points")
-    if sobol and particles & (particles - 1):
-        raise InputError("sobol", sobol, f"True only for a power of two; particles={particles} is none")

@@ -25,7 +25,7 @@ from .study import Study, study
 
 FOLDER = "tpsim-converge"
 SECTIONS = (*config.RUN, "converge")
-UNUSED = ("probe_every", "joint_every", "snapshots", "parts")  # of [simulation]
+UNUSED = ("probe_every", "joint_every", "snapshots", "parts", "quantities")  # of [simulation]
 OF_THE_LIMIT = ("noise", "sobol", "tolerance", "max_rank", "threads")
 DEFAULT = """
 [data]

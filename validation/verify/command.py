@@ -27,7 +27,7 @@ from .evidence import TOLERANCE, Evidence, Say, Settings, gather
 FOLDER = "tpsim-verify"
 SECTIONS = (*config.RUN, "verify")
 IMAGES = ("mnist", "cifar10", "cifar100")
-UNUSED = ("probe_every", "joint_every", "snapshots", "parts", "threads")  # of [simulation]
+UNUSED = ("probe_every", "joint_every", "snapshots", "parts", "quantities", "threads")  # of [simulation]
 DEFAULT = """
 [data]
 source = "digits"
