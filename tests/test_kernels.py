@@ -136,7 +136,7 @@ def test_rows_never_move_and_hand_out_what_they_hold():
     assert_array_equal(rows.copy().array, whole)
     rows.truncate(5)
     assert_array_equal(rows.array, whole[:5])
-    assert rows.held[1].tolist() == [5]
+    assert rows.table[1].tolist() == [5]
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-3, 1e-7, 1e-12])

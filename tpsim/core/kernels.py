@@ -64,7 +64,7 @@ def to_single(block, m, out):
 
 
 @njit(cache=True)
-def expand_stack(entries, single, m, factors, addresses, counts, starts, index, block, spare, ahead):
+def expand_stack(entries, single, m, factors, table, index, block, spare, ahead):
     """block (m, BLOCK) += coefficients times the rows of all chunks at block number `index` of the particles.
 
     factors: the address of `Stack.factors`. In single precision the rows are summed in `spare`, added at the end.
@@ -75,10 +75,11 @@ def expand_stack(entries, single, m, factors, addresses, counts, starts, index, 
     if single:
         o = spare.ctypes.data
         spare[:m] = 0.0
-    for k in range(addresses.size):
-        following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
-        mine = factors + starts[k] * m * size
-        expand_block(entries[0], single, o, mine, m * size, addresses[k] + piece, counts[k], m, following)
+    chunks = table.shape[1]
+    for k in range(chunks):
+        following = table[0, k + 1] + piece if k + 1 < chunks else ahead
+        mine = factors + table[2, k] * m * size
+        expand_block(entries[0], single, o, mine, m * size, table[0, k] + piece, table[1, k], m, following)
     if single:
         narrow = spare.reshape(-1).view(np.float32)
         for i in range(m):
@@ -87,13 +88,14 @@ def expand_stack(entries, single, m, factors, addresses, counts, starts, index, 
 
 
 @njit(cache=True)
-def reduce_stack(entries, single, m, x, addresses, starts, index, sums, stride, ahead):
+def reduce_stack(entries, single, m, x, table, index, sums, stride, ahead):
     """sums (m, columns) += x (m, BLOCK) times the rows of all chunks, transposed; x, sums: addresses."""
     size = 4 if single else 8
     piece = index * CHUNK * BLOCK * size
-    for k in range(addresses.size):
-        following = addresses[k + 1] + piece if k + 1 < addresses.size else ahead
-        reduce_block(entries[1], single, x, addresses[k] + piece, sums + starts[k] * 8, stride, m, following)
+    chunks = table.shape[1]
+    for k in range(chunks):
+        following = table[0, k + 1] + piece if k + 1 < chunks else ahead
+        reduce_block(entries[1], single, x, table[0, k] + piece, sums + table[2, k] * 8, stride, m, following)
 
 
 @njit(cache=True)
@@ -106,7 +108,7 @@ def reduce_fields(entries, m, x, y, sums, stride):
 
 
 @njit(parallel=True, cache=True)
-def _expand(entries, factors, addresses, counts, starts, single, unit, out, scratch):
+def _expand(entries, factors, table, single, unit, out, scratch):
     m, particles = out.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -114,16 +116,15 @@ def _expand(entries, factors, addresses, counts, starts, single, unit, out, scra
             stop = min(particles, start + BLOCK)
             load_block(out, start, stop, work[0])
             size = 4 if single else 8
-            ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
+            ahead = table[0, 0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
             expand_stack(
-                entries, single, m, factors.ctypes.data, addresses, counts, starts, start // BLOCK, work[0], work[1],
-                ahead,
-            )  # fmt: skip
+                entries, single, m, factors.ctypes.data, table, start // BLOCK, work[0], work[1], ahead
+            )
             store_block(work[0], out, start, stop)
 
 
 @njit(parallel=True, cache=True)
-def _reduce(entries, x, addresses, starts, single, unit, partial, scratch):
+def _reduce(entries, x, table, single, unit, partial, scratch):
     m, particles = x.shape
     for u in prange((particles + unit - 1) // unit):
         work = scratch[numba.get_thread_id()]
@@ -132,13 +133,13 @@ def _reduce(entries, x, addresses, starts, single, unit, partial, scratch):
             load_block(x, start, stop, work[0])
             place = to_single(work[0], m, work[1]) if single else work[0].ctypes.data
             size = 4 if single else 8
-            ahead = addresses[0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
+            ahead = table[0, 0] + (start // BLOCK + 1) * CHUNK * BLOCK * size
             sums, stride = partial[u].ctypes.data, 8 * partial.shape[2]
-            reduce_stack(entries, single, m, place, addresses, starts, start // BLOCK, sums, stride, ahead)
+            reduce_stack(entries, single, m, place, table, start // BLOCK, sums, stride, ahead)
 
 
 @njit(parallel=True, cache=True)
-def _accumulate(entries, coefficients, x, addresses, counts, starts, single, unit, scratch):
+def _accumulate(entries, coefficients, x, table, single, unit, scratch):
     (m, particles), r = x.shape, coefficients.shape[1]
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -147,13 +148,13 @@ def _accumulate(entries, coefficients, x, addresses, counts, starts, single, uni
             stop = min(particles, start + BLOCK)
             load_block(x, start, stop, work[0])
             place = to_single(work[0], m, work[1]) if single else work[0].ctypes.data
-            for k in range(addresses.size):
-                target = addresses[k] + (start // BLOCK) * CHUNK * BLOCK * size
+            for k in range(table.shape[1]):
+                target = table[0, k] + (start // BLOCK) * CHUNK * BLOCK * size
                 for j in range(0, m, CHUNK):  # the fields, CHUNK at a time, are the rows of the product
                     rows = place + j * BLOCK * size
-                    factors = coefficients.ctypes.data + (j * r + starts[k]) * size
+                    factors = coefficients.ctypes.data + (j * r + table[2, k]) * size
                     n = min(CHUNK, m - j)
-                    expand_block(entries[0], single, target, factors, r * size, rows, n, counts[k], target)
+                    expand_block(entries[0], single, target, factors, r * size, rows, n, table[1, k], target)
 
 
 @njit(parallel=True, cache=True)
@@ -235,8 +236,8 @@ def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array
     _check_shape("out", out, (len(coefficients), stack.particles))
     if len(stack) and out.size:
         _expand(
-            entries(), stack.factors(coefficients), stack.addresses, stack.counts, stack.starts, stack.single,
-            unit_of(out.shape[1]), out, scratch(len(out), 2),
+            entries(), stack.factors(coefficients), stack.table, stack.single, unit_of(out.shape[1]), out,
+            scratch(len(out), 2),
         )  # fmt: skip
     return out
 
@@ -260,7 +261,7 @@ def inner(x: Array, basis: Basis) -> Array:
     if not m or not len(stack):
         return np.zeros((m, len(stack)))
     partial, work = partial_sums(particles, m, stack.columns), scratch(m, 2)
-    _reduce(entries(), x, stack.addresses, stack.starts, stack.single, unit_of(particles), partial, work)
+    _reduce(entries(), x, stack.table, stack.single, unit_of(particles), partial, work)
     return fold(partial, particles)[:, : len(stack)]
 
 
@@ -304,7 +305,7 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
     if len(x) and len(rows):
         factors = np.ascontiguousarray(coefficients, rows.dtype)
         unit, work = unit_of(rows.particles), scratch(len(x), 2)
-        _accumulate(entries(), factors, x, stack.addresses, stack.counts, stack.starts, stack.single, unit, work)
+        _accumulate(entries(), factors, x, stack.table, stack.single, unit, work)
 
 
 @njit(parallel=True, cache=True, fastmath=SUMS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from .kernels import expand, gram, inner, inner_rows, transform
 from .rows import Rows
@@ -47,9 +48,9 @@ def orthonormalise(z: Array, bases: Sequence[Rows], energy: Array | None = None)
         moments = gram(z)
         after = np.diag(moments)
         size = np.sqrt(after)
-        factor = np.linalg.cholesky(moments / np.outer(size, size))
-        transform(np.linalg.inv(factor) / size, z)
-        if (after >= KEPT * before).all() and np.diag(factor).min() ** 2 >= PIVOT:
+        inverse = inverse_factor(moments / np.outer(size, size))
+        transform(inverse / size, z)
+        if (after >= KEPT * before).all() and np.diag(inverse).max() ** 2 <= 1.0 / PIVOT:
             break
     return z
 
@@ -86,10 +87,12 @@ def directions(residuals: Array, bases: Sequence[Rows], allowed: Array, energy: 
     moments = gram(residuals)
     own = np.diag(moments)
     far = np.flatnonzero((own > allowed) & np.isfinite(own))
-    left = np.where(own > allowed, 0.0, own)
+    left = np.where(own > allowed, 0.0, own)  # what is not finite is dropped
     if not far.size:
         return New(far, residuals[:0], left)
-    chosen = _choose(residuals[far], moments[np.ix_(far, far)], allowed[far])
+    if far.size < len(own):
+        residuals, moments, allowed = residuals[far], moments[np.ix_(far, far)], allowed[far]
+    chosen = _choose(residuals, moments, allowed)
     left[far] = chosen.left
     rows, z = far[chosen.rows], chosen.directions
     # what is left of an array at the end, against what it was: the product of both projections
@@ -108,28 +111,64 @@ class _Choice:
 
 
 def _choose(residuals: Array, moments: Array, allowed: Array) -> _Choice:
-    """Gram-Schmidt in order of appearance among residuals, on their Gram matrix where its rounding allows it.
+    """Gram-Schmidt in order of appearance among residuals, on their Gram matrix where its rounding allows it."""
+    sure, new, left, factor = _pivots(moments, allowed)
+    if not sure:
+        return _choose_one_by_one(residuals, np.diag(moments), allowed)
+    rows = np.flatnonzero(new)
+    if len(rows) < len(residuals):
+        residuals, factor = residuals[rows], factor[np.ix_(rows, rows)]
+    pivots = np.diag(factor) ** 2 / np.diag(moments)[rows]
+    return _Choice(rows, transform(_invert(factor), residuals), left, pivots)
 
-    A pivot is known to `ROUNDING` of the residual's energy: enough to drop what is below an `allowed` larger than that,
-    and to accept what keeps `CLEAR` of its energy.
+
+@njit(cache=True)
+def _pivots(moments, allowed):
+    """Cholesky's factor of a Gram matrix without the rows whose pivot is `allowed`, and whether its rounding lets it.
+
+    A pivot is known to `ROUNDING` of the row's energy: enough to drop what is below an `allowed` larger than that, and
+    to accept what keeps `CLEAR` of its energy. Returns sure, new (m,), left (m,) and the factor (m, m).
     """
-    energy, rest = np.diag(moments), moments.copy()
-    rows, pivots, left = [], [], np.zeros(len(moments))
-    for i in range(len(moments)):
-        pivot = rest[i, i]
-        new = pivot > allowed[i]
-        if pivot < CLEAR * energy[i] if new else allowed[i] < ROUNDING * energy[i]:
-            return _choose_one_by_one(residuals, energy, allowed)
-        if new:
-            rows.append(i)
-            pivots.append(pivot / energy[i])
-            rest -= np.outer(rest[:, i], rest[i]) / pivot
+    m = len(moments)
+    new, left, factor = np.zeros(m, np.bool_), np.zeros(m), np.zeros((m, m))
+    for i in range(m):
+        energy, pivot = moments[i, i], moments[i, i]
+        for j in range(i):
+            if new[j]:
+                s = moments[i, j]
+                for k in range(j):
+                    s -= factor[i, k] * factor[j, k]
+                factor[i, j] = s / factor[j, j]
+                pivot -= factor[i, j] ** 2
+        new[i] = pivot > allowed[i]
+        if (pivot < CLEAR * energy) if new[i] else (allowed[i] < ROUNDING * energy):
+            return False, new, left, factor
+        if new[i]:
+            factor[i, i] = np.sqrt(pivot)
         else:
             left[i] = max(pivot, 0.0)
-    if len(rows) < len(residuals):
-        residuals = residuals[rows]
-    factor = np.linalg.cholesky(moments[np.ix_(rows, rows)])
-    return _Choice(np.array(rows), transform(np.linalg.inv(factor), residuals), left, np.array(pivots))
+            factor[i] = 0.0
+    return True, new, left, factor
+
+
+@njit(cache=True)
+def _invert(factor):
+    """The inverse of a lower triangular matrix."""
+    inverse = np.zeros_like(factor)
+    for i in range(len(factor)):
+        inverse[i, i] = 1.0 / factor[i, i]
+        for j in range(i):
+            s = 0.0
+            for k in range(j, i):
+                s += factor[i, k] * inverse[k, j]
+            inverse[i, j] = -s * inverse[i, i]
+    return inverse
+
+
+@njit(cache=True)
+def inverse_factor(moments):
+    """L^-1 for moments = L L', which must be positive definite."""
+    return _invert(np.linalg.cholesky(moments))
 
 
 def _choose_one_by_one(residuals: Array, energy: Array, allowed: Array) -> _Choice:
@@ -156,7 +195,7 @@ def _settle(z: Array, bases: Sequence[Rows]) -> Array:
         project_off(z, bases)
         moments = gram(z)
         if np.abs(moments - np.eye(len(z))).sum(axis=1).max() < 1.0 - KEPT:  # hence positive definite
-            return transform(np.linalg.inv(np.linalg.cholesky(moments)), z)
+            return transform(inverse_factor(moments), z)
         z = _one_by_one(z)
     return z
 

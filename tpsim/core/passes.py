@@ -87,10 +87,10 @@ def _square(x):
 
 
 @njit(cache=True)
-def _observe(entries, m, x, spare, whole, addresses, starts, single, index, sheet, column, ahead):
+def _observe(entries, m, x, spare, whole, onto, single, index, sheet, column, ahead):
     """Add to a unit's sheet <x, b'> and the moments of x for one block."""
     place = to_single(x, m, spare) if single else x.ctypes.data
-    reduce_stack(entries, single, m, place, addresses, starts, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
+    reduce_stack(entries, single, m, place, onto, index, sheet.ctypes.data, 8 * sheet.shape[1], ahead)
     _moments(entries, m, x, whole, sheet, column)
 
 
@@ -98,9 +98,7 @@ def _forward(pair: Pair) -> Callable[..., None]:
     """The kernel of the forward pass through one activation; numba's cache tells them apart by `pair`."""
 
     @njit(parallel=True, cache=True, **_FUSED)
-    def kernel(
-        entries, factors, basis, counts, starts, single, unit, whole, h, x, slope, onto, columns, partial, scratch
-    ):
+    def kernel(entries, factors, basis, single, unit, whole, h, x, slope, onto, partial, scratch):
         m, particles = h.shape
         size = 4 if single else 8
         for u in prange((particles + unit - 1) // unit):
@@ -108,10 +106,10 @@ def _forward(pair: Pair) -> Callable[..., None]:
             hb, xb, sb = work[0], work[1], work[2]
             for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
                 stop, index = min(particles, start + BLOCK), start // BLOCK
-                following = basis[0] + (index + 1) * CHUNK * BLOCK * size
-                second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
+                following = basis[0, 0] + (index + 1) * CHUNK * BLOCK * size
+                second = onto[0, 0] + index * CHUNK * BLOCK * size if onto.size else following
                 hb[:] = 0.0
-                expand_stack(entries, single, m, factors.ctypes.data, basis, counts, starts, index, hb, sb, second)
+                expand_stack(entries, single, m, factors.ctypes.data, basis, index, hb, sb, second)
                 for i in range(m):
                     for a in range(BLOCK):
                         xb[i, a], sb[i, a] = pair(hb[i, a])
@@ -123,7 +121,7 @@ def _forward(pair: Pair) -> Callable[..., None]:
                 stream_block(xb, x, start, stop)
                 stream_block(sb, slope, start, stop)
                 column = partial.shape[2] - 2 * (xb.shape[0] + 1)
-                _observe(entries, m, xb, sb, whole, onto, columns, single, index, sheet, column, following)
+                _observe(entries, m, xb, sb, whole, onto, single, index, sheet, column, following)
                 _moments(entries, m, hb, whole, sheet, column + xb.shape[0] + 1)
             fence()
 
@@ -185,7 +183,7 @@ def smoothed_output(activation: str | Evaluate, h: Array, rho: Array, readout: A
 
 
 @njit(parallel=True, cache=True)
-def _look(entries, h, x, whole, onto, columns, single, unit, partial, scratch):
+def _look(entries, h, x, whole, onto, single, unit, partial, scratch):
     """The second half of a forward pass, for an activation that is no kernel."""
     m, particles = h.shape
     for u in prange((particles + unit - 1) // unit):
@@ -196,14 +194,14 @@ def _look(entries, h, x, whole, onto, columns, single, unit, partial, scratch):
             load_block(h, start, stop, work[0])
             load_block(x, start, stop, work[1])
             size = 4 if single else 8
-            ahead = onto[0] + (index + 1) * CHUNK * BLOCK * size if onto.size else 0
+            ahead = onto[0, 0] + (index + 1) * CHUNK * BLOCK * size if onto.size else 0
             column = partial.shape[2] - 2 * (work.shape[1] + 1)
-            _observe(entries, m, work[1], work[2], whole, onto, columns, single, index, sheet, column, ahead)
+            _observe(entries, m, work[1], work[2], whole, onto, single, index, sheet, column, ahead)
             _moments(entries, m, work[0], whole, sheet, column + work.shape[1] + 1)
 
 
 @njit(parallel=True, cache=True)
-def _backward(entries, factors, basis, counts, starts, single, unit, whole, slope, dh, onto, columns, partial, scratch):
+def _backward(entries, factors, basis, single, unit, whole, slope, dh, onto, partial, scratch):
     m, particles = dh.shape
     size = 4 if single else 8
     for u in prange((particles + unit - 1) // unit):
@@ -211,17 +209,17 @@ def _backward(entries, factors, basis, counts, starts, single, unit, whole, slop
         db, sb, spare = work[0], work[1], work[2]
         for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
             stop, index = min(particles, start + BLOCK), start // BLOCK
-            following = basis[0] + (index + 1) * CHUNK * BLOCK * size
-            second = onto[0] + index * CHUNK * BLOCK * size if onto.size else following
+            following = basis[0, 0] + (index + 1) * CHUNK * BLOCK * size
+            second = onto[0, 0] + index * CHUNK * BLOCK * size if onto.size else following
             db[:] = 0.0
-            expand_stack(entries, single, m, factors.ctypes.data, basis, counts, starts, index, db, spare, second)
+            expand_stack(entries, single, m, factors.ctypes.data, basis, index, db, spare, second)
             load_block(slope, start, stop, sb)
             for i in range(m):
                 for a in range(BLOCK):
                     db[i, a] *= sb[i, a]
             stream_block(db, dh, start, stop)
             column = partial.shape[2] - (db.shape[0] + 1)
-            _observe(entries, m, db, spare, whole, onto, columns, single, index, sheet, column, following)
+            _observe(entries, m, db, spare, whole, onto, single, index, sheet, column, following)
         fence()
 
 
@@ -247,15 +245,15 @@ def forward_pass(
     partial, work, unit = partial_sums(particles, m, _width(m, there, 2)), scratch(m, 3), unit_of(particles)
     if isinstance(activation, str):
         FORWARD[activation](
-            entries(), here.factors(coefficients), here.addresses, here.counts, here.starts, here.single, unit, whole,
-            h, x, slope, there.addresses, there.starts, partial, work,
+            entries(), here.factors(coefficients), here.table, here.single, unit, whole, h, x, slope, there.table,
+            partial, work,
         )  # fmt: skip
     else:
         h[...] = 0.0
         expand(coefficients, here.members, out=h)
         activation(h, x, slope)
         partial, work = partial_sums(particles, m, partial.shape[2]), scratch(m, 3)
-        _look(entries(), h, x, whole, there.addresses, there.starts, here.single, unit, partial, work)
+        _look(entries(), h, x, whole, there.table, here.single, unit, partial, work)
     inner_x, kernel_x, mean_x, kernel_h, mean_h = _sheet(fold(partial, particles), there, m, 2)
     return Sums(inner_x, kernel_x, mean_x, kernel_h, mean_h)
 
@@ -266,8 +264,8 @@ def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, on
     m, particles = dh.shape
     partial = partial_sums(particles, m, _width(m, there, 1))
     _backward(
-        entries(), here.factors(coefficients), here.addresses, here.counts, here.starts, here.single,
-        unit_of(particles), whole, slope, dh, there.addresses, there.starts, partial, scratch(m, 3),
+        entries(), here.factors(coefficients), here.table, here.single, unit_of(particles), whole, slope, dh,
+        there.table, partial, scratch(m, 3),
     )  # fmt: skip
     none = np.empty(0)
     inner_dh, kernel_dh, mean_dh = _sheet(fold(partial, particles), there, m, 1)

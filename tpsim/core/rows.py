@@ -32,7 +32,7 @@ class Rows:
         self.particles, self.dtype = particles, np.dtype(dtype)
         self.blocks = -(-particles // BLOCK)
         self.chunks: list[Array] = []
-        self._addresses, self._counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        self._table = np.empty((3, 0), dtype=np.int64)
         self._count = 0
 
     @classmethod
@@ -56,7 +56,7 @@ class Rows:
         other._reserve(self._count)
         for mine, its in zip(self.chunks, other.chunks, strict=False):
             its[...] = mine
-        other._count, other._counts = self._count, self._counts.copy()
+        other._count, other._table[1] = self._count, self._table[1, : len(other.chunks)]
         return other
 
     def tail(self, start: int) -> Array:
@@ -85,28 +85,27 @@ class Rows:
             if whole < self.blocks:
                 place[whole, :, : self.particles - whole * BLOCK] = part[:, whole * BLOCK :]
             self._count += len(part)
-            self._counts[chunk] += len(part)
+            self._table[1, chunk] += len(part)
             start += len(part)
 
     def truncate(self, count: int) -> None:
         """Forget all rows but the first `count`."""
         self._count = min(self._count, count)
         for k, chunk in enumerate(self.chunks):
-            self._counts[k] = min(max(self._count - k * CHUNK, 0), CHUNK)
-            chunk[:, self._counts[k] :] = 0.0
+            self._table[1, k] = min(max(self._count - k * CHUNK, 0), CHUNK)
+            chunk[:, self._table[1, k] :] = 0.0
 
     @property
-    def held(self) -> tuple[Array, Array]:
-        """(chunks,) addresses of the chunks, and how many rows each holds; chunks that hold none are left out."""
-        used = -(-self._count // CHUNK)
-        return self._addresses[:used], self._counts[:used]
+    def table(self) -> Array:
+        """(3, chunks): where each chunk lies, how many rows it holds, and which row its first one is; none is empty."""
+        return self._table[:, : -(-self._count // CHUNK)]
 
     def _reserve(self, count: int) -> None:
         while len(self.chunks) * CHUNK < count:
             chunk = aligned((self.blocks, CHUNK, BLOCK), self.dtype)
             self.chunks.append(chunk)
-            self._addresses = np.append(self._addresses, chunk.ctypes.data)
-            self._counts = np.append(self._counts, 0)
+            entry = [[chunk.ctypes.data], [0], [CHUNK * (len(self.chunks) - 1)]]
+            self._table = np.concatenate([self._table, entry], axis=1)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype | type = np.float64) -> Array:

@@ -17,25 +17,23 @@ from .tiles import TILE
 Array = np.ndarray
 Basis = Rows | Array | Sequence[Rows]
 
+_SHIFT = np.array([[0], [0], [1]])
 UNITS = 64  # the most sums that are kept apart, and hence the most threads that find work
-_STARTS = np.arange(0, 1 << 20, CHUNK)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stack:
     """The chunks of several `Rows`, one after the other, as the kernels want them.
 
     Attributes
     ----------
     members : tuple of Rows
-    addresses, counts, starts : (chunks,) where each chunk lies, how many rows it holds, and which row its first one is.
+    table : (3, chunks) where each chunk lies, how many rows it holds, and which row of the stack its first one is.
     single : 1 where the storage is float32, else 0.
     """
 
     members: tuple[Rows, ...]
-    addresses: Array
-    counts: Array
-    starts: Array
+    table: Array
     single: int
 
     @classmethod
@@ -44,19 +42,13 @@ class Stack:
         if isinstance(basis, np.ndarray):
             basis = Rows.of(basis)
         if isinstance(basis, Rows):
-            held = basis.held
-            return cls((basis,), *held, _STARTS[: len(held[1])], int(basis.dtype == np.float32))
-        members = tuple(basis)
-        first, none = 0, np.empty(0, dtype=np.int64)
-        addresses, counts, starts = [none], [none], [none]
+            return cls((basis,), basis.table, int(basis.dtype == np.float32))
+        members, first, tables = tuple(basis), 0, []
         for member in members:
-            held = member.held
-            addresses.append(held[0])
-            counts.append(held[1])
-            starts.append(_STARTS[: len(held[1])] + first)
+            tables.append(member.table + _SHIFT * first if first else member.table)
             first += len(member)
-        single = int(bool(members) and members[0].dtype == np.float32)
-        return cls(members, np.concatenate(addresses), np.concatenate(counts), np.concatenate(starts), single)
+        table = np.concatenate(tables, axis=1) if members else np.empty((3, 0), dtype=np.int64)
+        return cls(members, table, int(bool(members) and members[0].dtype == np.float32))
 
     def __len__(self) -> int:
         return sum(len(member) for member in self.members)
@@ -68,7 +60,7 @@ class Stack:
     @property
     def columns(self) -> int:
         """Columns of a sheet of sums: a chunk that is partly filled adds zeros to those behind its own."""
-        return int(self.starts[-1]) + CHUNK if len(self.starts) else 0
+        return int(self.table[2, -1]) + CHUNK if self.table.size else 0
 
     def factors(self, coefficients: Array) -> Array:
         """Return coefficients (m, r) as the kernels read them: (r, m), in the precision of the storage."""
