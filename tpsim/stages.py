@@ -22,7 +22,6 @@ Array = np.ndarray
 
 OUTPUTS = ("f", "f_probe")
 SLOWER = 1.25  # more particles cost more than in proportion once they leave a cache
-BYTES = 1.2  # `memory_bytes` is short by less than a fifth
 
 
 @dataclass
@@ -133,4 +132,4 @@ class Workshop:
     def _bytes(self, size: Size, last: Stage | None, workers: int) -> int:
         settings = replace(self.task.settings, particles=size.particles)
         task = replace(self.task, settings=settings, replicas=size.replicas, workers=workers)
-        return int(BYTES * memory_bytes(task, last.rank if last else min(task.problem.inputs.shape)))
+        return memory_bytes(task, last.rank if last else min(task.problem.inputs.shape))

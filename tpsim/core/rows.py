@@ -61,11 +61,12 @@ class Rows:
 
     def tail(self, start: int) -> Array:
         """A copy of the rows from `start` on, (count - start, M), in double precision."""
-        first = start // CHUNK
-        out = np.zeros((CHUNK * max(len(self.chunks) - first, 0), self.blocks * BLOCK))
-        for k, chunk in enumerate(self.chunks[first:]):
-            out[k * CHUNK : (k + 1) * CHUNK].reshape(CHUNK, self.blocks, BLOCK)[...] = chunk.transpose(1, 0, 2)
-        return np.ascontiguousarray(out[start - first * CHUNK : self._count - first * CHUNK, : self.particles])
+        out, whole = np.empty((max(self._count - start, 0), self.particles)), self.particles // BLOCK
+        for row in range(start, self._count):
+            values, target = self.chunks[row // CHUNK][:, row % CHUNK], out[row - start]
+            target[: whole * BLOCK].reshape(whole, BLOCK)[...] = values[:whole]
+            target[whole * BLOCK :] = values[whole:].ravel()[: self.particles - whole * BLOCK]
+        return out
 
     @property
     def bytes(self) -> int:
