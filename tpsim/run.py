@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from .core import MaxRank, Noise, SpaceFull
+from .core import GUARDS, MaxRank, Noise, SpaceFull, counting
 from .errors import Diverged, Notice, RankError
 from .goal import prepare_goal
 from .mlp import Fields, State, backward, forward, update
@@ -257,10 +257,11 @@ def _not_finite(kernels: dict[int, Array], name: str) -> str | None:
 
 
 def run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
-    """`run_replica` with the task's threads, its notices collected instead of given."""
-    with quietly(task) as notices:
+    """`run_replica` with the task's threads, its notices collected instead of given, and its guards counted."""
+    with quietly(task) as notices, counting() as guards:
         result = run_replica(task, replica, report)
     result.notices += notices
+    result.arrays["guards"] = np.array([guards[name] for name in GUARDS])
     return result
 
 

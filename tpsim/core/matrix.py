@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError, ResourceError
+from .guards import count
 from .kernels import expand, inner, inner_rows
 from .noise import Key
 from .orthogonal import directions
@@ -251,7 +252,9 @@ class GaussianMatrix:
 
         Return the indices of the rows that brought a new direction, and the share of energy dropped.
         """
-        left = np.maximum(square - (c**2).sum(axis=1), 0.0)
+        left = square - (c**2).sum(axis=1)
+        count("clamped_energy", (left < 0.0).sum())  # an array of the span, up to the rounding of the difference
+        left = np.maximum(left, 0.0)
         allowed = self.tolerance**2 * square
         explicit = self.tolerance < EXPLICIT_RESIDUAL[side.basis.dtype]
         suspects = np.flatnonzero((square > 0.0) if explicit else (left > allowed))
