@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from tpsim.errors import FileError, Notice
+from tpsim.errors import Damaged, FileError, Notice
 from tpsim.parametrization import TABLE_2
 
-from .cells import Damaged, Form, Identity, checksum_of, read
+from .cells import Form, Identity, checksum_of, read
 from .folder import place_of, refuse_other_form, refuse_other_settings
 from .grid import Cell
 

@@ -21,14 +21,14 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from tpsim.errors import FileError, Notice, ResourceError
+from tpsim.errors import Damaged, FileError, Notice, ResourceError
 from tpsim.parametrization import Parametrization
 from tpsim.plan import available_bytes
 from tpsim.problem import Network, Problem, Training, positive_int
 from tpsim.run import interrupts_ignored
 from tpsim.task import slope_notices
 
-from .cells import Damaged, write
+from .cells import write
 from .collect import Table
 from .folder import check_writable, find, held, other_versions, refuse_other_sweeps
 from .grid import Cell, Grid, resolve

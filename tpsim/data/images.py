@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, Notice
+from ..files import file_path
 from ..problem import Problem
 from .formats import CIFAR_10, CIFAR_100, Cifar, find_file, read_cifar_binary, read_cifar_pickle, read_idx
-from .transform import NO_SAMPLES, Samples, Scale, Standardise, balanced, file_path, make_problem, signs, two_classes
+from .transform import NO_SAMPLES, Samples, Scale, Standardise, balanced, make_problem, signs, two_classes
 
 Array = np.ndarray
 
