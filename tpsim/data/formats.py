@@ -12,7 +12,7 @@ import math
 import pickle
 import zlib
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -195,7 +195,7 @@ class _InertUnpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
-    dispatch: Any = pickle._Unpickler.dispatch.copy()
+    dispatch: ClassVar[Any] = pickle._Unpickler.dispatch.copy()
 
     def load_build(self) -> None:
         """Give a record its state; anything else, a function above for instance, keeps the state that it has."""
