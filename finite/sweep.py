@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from tpsim.errors import Damaged, FileError, Notice, ResourceError
+from tpsim.files import file_path
 from tpsim.parametrization import Parametrization
 from tpsim.plan import available_bytes
 from tpsim.problem import Network, Problem, Training, positive_int
@@ -126,7 +127,7 @@ def sweep(
         seeds=seeds, seed=seed, dtype=dtype, constants=constants, quantities=quantities, record_every=record_every,
         probe_every=probe_every, joint_every=joint_every,
     )  # fmt: skip
-    return execute(grid, Path(folder), workers, progress)
+    return execute(grid, file_path("folder", folder), workers, progress)
 
 
 def execute(

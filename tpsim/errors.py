@@ -74,5 +74,8 @@ class Notice(UserWarning):
 
 
 def _short(value: object, limit: int = 80) -> str:
-    text = value if isinstance(value, str) and value.startswith("<") else repr(value)
+    try:
+        text = str(value) if isinstance(value, str) and value.startswith("<") else repr(value)
+    except Exception:  # a class of the user's, a list in itself a thousand times, an integer of 5000 digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -190,19 +190,41 @@ def _digest(array: Array) -> str:
 def standard_error(values: xr.DataArray | xr.Dataset) -> Any:
     """Standard error of the mean over independent replicas: std(ddof=1) / sqrt(R); NaN for one replica.
 
+    Of a dataset: of its variables that have replicas.
+
     NaN where a replica is not a number, as a network that diverged is. Particles within a run are not independent, so
     nothing else is an error bar.
     """
+    _check_replicas("values", values)
     replicas = values.sizes["replica"]
+    if isinstance(values, xr.Dataset):
+        values = values[[name for name in values.data_vars if "replica" in values[name].dims]]
     if replicas < 2:
         return xr.full_like(values.isel(replica=0, drop=True), np.nan, dtype=float)
-    return values.std("replica", ddof=1, skipna=False) / np.sqrt(replicas)
+    with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow it is infinite
+        return values.std("replica", ddof=1, skipna=False) / np.sqrt(replicas)
+
+
+def _check_replicas(field: str, values: Any) -> None:
+    """Refuse what has no replicas, or other things than real numbers over them."""
+    if not isinstance(values, xr.Dataset | xr.DataArray):
+        raise InputError(field, f"<{type(values).__name__}>", "an xarray.Dataset or DataArray")
+    if values.sizes.get("replica", 0) < 1:
+        raise InputError(field, f"<dimensions {dict(values.sizes)}>", "a dimension replica of at least one")
+    for array in values.data_vars.values() if isinstance(values, xr.Dataset) else [values]:
+        if "replica" in array.dims and array.dtype.kind not in "biuf":
+            raise InputError(field, f"<{array.name} of type {array.dtype}>", "real numbers")
 
 
 def summary(run: xr.Dataset) -> xr.Dataset:
     """Mean and standard error over replicas of every quantity: dimension `statistic` = mean, se."""
+    if not isinstance(run, xr.Dataset):
+        raise InputError("run", f"<{type(run).__name__}>", "an xarray.Dataset")
+    _check_replicas("run", run)
     named = run[[name for name in run.data_vars if "replica" in run[name].dims]]
-    both = xr.concat([named.mean("replica", skipna=False), standard_error(named)], dim="statistic")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = named.mean("replica", skipna=False)
+    both = xr.concat([mean, standard_error(named)], dim="statistic")
     return both.assign_coords(statistic=["mean", "se"])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..errors import InputError
+from .checks import fields, written
 from .micro import BLOCK, CHUNK, VECTOR, entries, expand_block, reduce_block, stream_row
 from .rows import Rows, aligned
 from .tiles import TILE
@@ -49,7 +50,13 @@ class Stack:
         """Return the stack of one `Rows`, an array (r, M), or a sequence of `Rows`."""
         if isinstance(basis, np.ndarray):
             basis = Rows.of(basis)
+        elif not isinstance(basis, Rows | list | tuple):
+            raise InputError("basis", basis, "Rows, a list of Rows, or an array (r, M)")
         members = (basis,) if isinstance(basis, Rows) else tuple(basis)
+        for member in members:
+            first = members[0]
+            if not isinstance(member, Rows) or (member.particles, member.dtype) != (first.particles, first.dtype):
+                raise InputError("basis", member, "Rows over one number of particles, of one dtype")
         single = int(bool(members) and members[0].dtype == np.float32)
         if len(members) == 1:
             return cls(members, *members[0].held, single)
@@ -332,6 +339,8 @@ def _check_shape(field: str, array: Array, shape: tuple[int, ...]) -> None:
 
 
 def _particles(stack: Stack) -> int:
+    if not stack.members:
+        raise InputError("basis", "<no Rows>", "at least one")
     return stack.members[0].particles
 
 
@@ -347,11 +356,11 @@ def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array
     Error: rounding; with float32 storage the sum over the basis is formed in single precision.
     Cost: 2 m r M flops; reads the basis once.
     """
-    stack = Stack.of(basis)
+    stack, coefficients = Stack.of(basis), fields("coefficients", coefficients)
     if out is None:
         out = np.zeros((len(coefficients), _particles(stack)))
+    written("out", out, (len(out), _particles(stack)))
     _check_shape("coefficients", coefficients, (len(out), len(stack)))
-    _check_shape("out", out, (len(coefficients), _particles(stack)))
     if len(stack) and out.size:
         _expand(
             entries(), stack.pad(coefficients), stack.addresses, stack.counts, stack.single, unit_of(out.shape[1]), out,
@@ -371,8 +380,9 @@ def inner(x: Array, basis: Basis) -> Array:
     Error: rounding; with float32 storage products are formed in single precision and summed in double over blocks.
     Cost: 2 m r M flops; reads the basis once. Bit-identical for any number of threads.
     """
+    x = fields("x", x)
     if isinstance(basis, np.ndarray):
-        return _inner_fields(x, basis)
+        return _inner_fields(x, fields("basis", basis, x.shape[1]))
     stack = Stack.of(basis)
     particles = _particles(stack)
     _check_shape("x", x, (len(x), particles))
@@ -421,9 +431,8 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
 
     Cost: 2 m r M flops; reads and writes the rows once.
     """
+    stack, x, coefficients = Stack.of(rows), fields("x", x, rows.particles), fields("coefficients", coefficients)
     _check_shape("coefficients", coefficients, (len(x), len(rows)))
-    _check_shape("x", x, (len(x), rows.particles))
-    stack = Stack.of(rows)
     if len(x) and len(rows):
         factors = np.ascontiguousarray(stack.pad(coefficients).T)
         unit, work = unit_of(rows.particles), scratch(len(x), 2)

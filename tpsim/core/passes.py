@@ -17,7 +17,9 @@ import numba
 import numpy as np
 from numba import njit, prange
 
+from ..errors import InputError
 from . import elementwise
+from .checks import fields, written
 from .kernels import (
     CHUNK,
     SUMS,
@@ -243,7 +245,10 @@ def forward_pass(
     Cost: 2 m M (r + r' + 2 m) flops for r' rows in `onto`; reads both bases once, writes three fields.
     """
     here, there = Stack.of(basis), Stack.of(onto)
-    m, particles = h.shape
+    coefficients = fields("coefficients", coefficients)
+    m, particles = _check_pass(coefficients, here, there, h=h, x=x, slope=slope)
+    if isinstance(activation, str) and activation not in FORWARD or not isinstance(activation, str | Callable):
+        raise InputError("activation", activation, f"one of {sorted(FORWARD)}, or a function")
     padded, width = _sheet(m, there, 2)
     partial, work, unit = partial_sums(particles, m, width), scratch(m, 3), unit_of(particles)
     if isinstance(activation, str):
@@ -270,7 +275,11 @@ def forward_pass(
 def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis, whole: bool = True) -> Sums:
     """Write dh = (coefficients @ basis) slope, and return <dh, onto> and moments; see `forward_pass`."""
     here, there = Stack.of(basis), Stack.of(onto)
-    m, particles = dh.shape
+    coefficients = fields("coefficients", coefficients)
+    m, particles = _check_pass(coefficients, here, there, dh=dh)
+    slope = fields("slope", slope, particles)
+    if len(slope) != m:
+        raise InputError("slope", f"<array of shape {slope.shape}>", f"an array of shape {dh.shape}")
     padded, width = _sheet(m, there, 1)
     partial = partial_sums(particles, m, width)
     _backward(
@@ -281,6 +290,21 @@ def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, on
     first = CHUNK * len(there.counts)
     none = np.empty(0)
     return Sums(there.unpad(sums[:, :first]), sums[:, first : first + m], sums[:, first + padded], none, none)
+
+
+def _check_pass(coefficients: Array, here: Stack, there: Stack, **out: Array) -> tuple[int, int]:
+    """Refuse arrays that do not fit together, which a kernel would read or write beyond; return m and M."""
+    m, r = coefficients.shape
+    if not here.members or r != len(here) or not r:
+        what = f"<array of shape {coefficients.shape}>"
+        raise InputError("coefficients", what, f"a column for each of the {len(here)} rows of basis, at least one")
+    particles = here.members[0].particles
+    if there.members and (there.members[0].particles, there.single) != (particles, here.single):
+        what = f"<Rows over {there.members[0].particles} particles>"
+        raise InputError("onto", what, f"Rows of the dtype of basis, over its {particles} particles")
+    for field, array in out.items():
+        written(field, array, (m, particles))
+    return m, particles
 
 
 def _sheet(m: int, onto: Stack, fields: int) -> tuple[int, int]:
