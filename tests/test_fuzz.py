@@ -253,6 +253,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr("tpsim.predict.predict", work)
     monkeypatch.setattr("validation.converge.command.study", work)
     monkeypatch.setattr("validation.verify.command.gather", work)
+    monkeypatch.setattr("validation.verify.command.dataset_table", work)
     monkeypatch.setattr("validation.figures.command.make_study", work)
     monkeypatch.setattr("finite.command.execute", work)
     os.mkfifo("pipe")
@@ -262,9 +263,9 @@ def no_work(monkeypatch):
 def command(arguments):
     """Exit code (None where work began), stderr, and seconds of one command."""
     out, err, code, start = io.StringIO(), io.StringIO(), None, time.perf_counter()
-    with alarm(checks.GIVE_UP), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        with contextlib.suppress(Accepted):
-            code = cli.main(arguments)
+    quiet = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with alarm(checks.GIVE_UP), quiet[0], quiet[1], contextlib.suppress(Accepted):
+        code = cli.main(arguments)
     return code, err.getvalue(), time.perf_counter() - start
 
 

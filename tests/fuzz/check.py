@@ -62,13 +62,15 @@ def mark(value, depth=0):
 
 
 def tree(folder="."):
-    """Every file below a folder, with its content."""
+    """Everything below a folder; of plain files the content."""
     found = {}
     for where, folders, files in os.walk(folder):
         found |= {os.path.join(where, name): None for name in folders}
-        for name in files:
-            with open(os.path.join(where, name), "rb") as file:
-                found[os.path.join(where, name)] = hashlib.sha256(file.read()).hexdigest()
+        for path in (os.path.join(where, name) for name in files):
+            found[path] = None
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found[path] = hashlib.sha256(file.read()).hexdigest()
     return found
 
 

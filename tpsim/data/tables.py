@@ -45,7 +45,12 @@ def npz(path: str | Path, scale: Scale = "none", standardise: Standardise = "non
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise FileError(f"{file}: {name} is {getattr(array, 'dtype', 'no array')}; allowed: real numbers")
     probes = arrays.get("probes"), arrays.get("probe_targets")
-    return make_problem((arrays["inputs"], arrays["targets"]), probes, scale, standardise)
+    try:
+        return make_problem((arrays["inputs"], arrays["targets"]), probes, scale, standardise)
+    except InputError as error:
+        if error.field in arrays:
+            raise InputError(f"{file}: {error.field}", error.value, error.allowed) from None
+        raise
 
 
 def _npz_arrays(file: Path) -> dict[str, Array]:
