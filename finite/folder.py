@@ -14,10 +14,10 @@ from typing import Any
 
 import xarray as xr
 
-from tpsim.errors import FileError
+from tpsim.errors import Damaged, FileError
 from tpsim.results import versions
 
-from .cells import Damaged, Form, Identity, clean, read
+from .cells import Form, Identity, clean, read
 from .grid import Cell, Grid
 
 

@@ -21,14 +21,15 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from tpsim.errors import FileError, Notice, ResourceError
+from tpsim.errors import Damaged, FileError, Notice, ResourceError
+from tpsim.files import file_path
 from tpsim.parametrization import Parametrization
 from tpsim.plan import available_bytes
 from tpsim.problem import Network, Problem, Training, positive_int
 from tpsim.run import interrupts_ignored
 from tpsim.task import slope_notices
 
-from .cells import Damaged, write
+from .cells import write
 from .collect import Table
 from .folder import check_writable, find, held, other_versions, refuse_other_sweeps
 from .grid import Cell, Grid, resolve
@@ -126,7 +127,7 @@ def sweep(
         seeds=seeds, seed=seed, dtype=dtype, constants=constants, quantities=quantities, record_every=record_every,
         probe_every=probe_every, joint_every=joint_every,
     )  # fmt: skip
-    return execute(grid, Path(folder), workers, progress)
+    return execute(grid, file_path("folder", folder), workers, progress)
 
 
 def execute(

@@ -18,7 +18,7 @@ from .errors import InputError, ResourceError
 from .losses import LOSSES
 from .mlp import Settings
 from .parametrization import TABLE_2, as_mup
-from .plan import check_memory, check_records, most_workers
+from .plan import available_bytes, check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
 from .record import JOINT, QUANTITIES, Schedule
 
@@ -30,6 +30,7 @@ Array = np.ndarray
 PARTICLES, REPLICAS = 4096, 8  # where neither they nor a target are given
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
 SMALLEST_TOLERANCE = {"float64": 0.0, "float32": 1e-5}  # residuals of stored arrays are known to 1e-7 in float32
+RATE_BYTES = 100  # of a number in a list and in JSON
 TILES_PER_THREAD = 8  # with fewer, waking a sleeping thread costs more than it saves
 JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
 
@@ -213,11 +214,19 @@ def check_arguments(problem: Problem, network: Network, training: Training) -> N
     listed = training.batches is not None and not isinstance(training.batches, dict)
     for _ in itertools.islice(training.batch_indices(problem.samples), None if listed else 1):
         pass
-    for step in range(training.steps if callable(training.learning_rate) else 1):
-        training.rates(step, network.depth)
+    _check_rates(network, training)
     signs = np.isin(problem.targets, (-1.0, 1.0))
     if training.criterion.name == "logistic" and not signs.all():
         raise InputError("targets", float(problem.targets[~signs][0]), "-1 or +1 with the logistic loss")
+
+
+def _check_rates(network: Network, training: Training) -> None:
+    """Ask a rate that is a function for all steps, whose values are kept with the run."""
+    steps = training.steps if callable(training.learning_rate) else 1
+    if RATE_BYTES * steps * (network.depth + 1) > available_bytes():
+        raise ResourceError(f"steps={steps}: the learning rates of all steps, which are kept, do not fit into memory")
+    for step in range(steps):
+        training.rates(step, network.depth)
 
 
 def _check_room(problem: Problem, training: Training, settings: Settings) -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .checks import fields, fits, integer, storage
 from .micro import BLOCK, CHUNK
 
 Array = np.ndarray
@@ -29,7 +30,7 @@ class Rows:
     """
 
     def __init__(self, particles: int, dtype: np.dtype | type = np.float64) -> None:
-        self.particles, self.dtype = particles, np.dtype(dtype)
+        self.particles, self.dtype = integer("particles", particles, 1), storage(dtype)
         self.blocks = -(-particles // BLOCK)
         self.chunks: list[Array] = []
         self._table = np.empty((3, 0), dtype=np.int64)
@@ -38,6 +39,7 @@ class Rows:
     @classmethod
     def of(cls, array: Array, dtype: np.dtype | type = np.float64) -> Rows:
         """Return the rows of an array (k, M)."""
+        array = fields("array", array)
         rows = cls(array.shape[1], dtype)
         rows.append(array)
         return rows
@@ -75,9 +77,10 @@ class Rows:
 
     def append(self, rows: Array) -> None:
         """Append one row (M,) or a block of rows (k, M)."""
-        rows = np.atleast_2d(rows)
+        rows = fields("rows", rows[None] if isinstance(rows, np.ndarray) and rows.ndim == 1 else rows, self.particles)
         whole, start = self.particles // BLOCK, 0
-        self._reserve(self._count + len(rows))
+        with fits("rows"):
+            self._reserve(self._count + len(rows))
         while start < len(rows):
             chunk, first = divmod(self._count, CHUNK)
             part = rows[start : start + CHUNK - first]

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..errors import InputError, Notice, ResourceError
+from .checks import fields, fits, integer, storage
+from .checks import key as key_of
 from .kernels import expand, inner, inner_rows
 from .noise import Key, NormalSource
 from .orthogonal import directions, orthonormalise, project_off
@@ -70,11 +72,12 @@ class ParticleSpace:
         name: str = "the space",
         dtype: np.dtype | type = np.float64,
     ) -> None:
-        if isinstance(particles, bool) or not isinstance(particles, int | np.integer) or particles < 2:
-            raise InputError("particles", particles, "an integer >= 2")
+        particles = integer("particles", particles, 2)
         check_noise(noise, sobol)
-        self.particles, self.noise, self.name, self.dtype = int(particles), noise, name, np.dtype(dtype)
-        self._source = NormalSource(particles, tuple(seed), sobol)
+        if not isinstance(name, str):
+            raise InputError("name", name, "a string")
+        self.particles, self.noise, self.name, self.dtype = particles, noise, name, storage(dtype)
+        self._source = NormalSource(particles, key_of("seed", seed), bool(sobol))
         self._families: list[Rows] = []  # fresh draws
         self._kept = Rows(particles, dtype)  # what `keep` adds to the joint basis (`matched`)
         self._waiting: list[Array] = []  # what `keep` was shown and no draw has met yet (`matched`)
@@ -83,7 +86,9 @@ class ParticleSpace:
         self._drawn: set[Key] = set()  # the names of all draws
         self._unnamed = 0  # how many families were given a name of their own
         if noise == "matched":
-            self._kept.append(np.ones(particles))
+            with fits("particles"):
+                one = np.ones((1, particles))
+            self._kept.append(one)
 
     @property
     def arrays(self) -> int:
@@ -103,11 +108,7 @@ class ParticleSpace:
 
     def arrays_of(self, x: Array, field: str = "x") -> Array:
         """Return x, one array (M,) or a stack (k, M), as a contiguous float64 stack, or raise `InputError`."""
-        rows = np.atleast_2d(np.asarray(x))
-        if rows.ndim != 2 or rows.shape[1] != self.particles or rows.dtype.kind not in "fiub":
-            what = f"<{rows.dtype} array of shape {np.shape(x)}>"
-            raise InputError(field, what, f"real arrays of shape (k, {self.particles})")
-        return np.ascontiguousarray(rows, dtype=np.float64)
+        return fields(field, x[None] if isinstance(x, np.ndarray) and x.ndim == 1 else x, self.particles)
 
     def draw(self, family: Rows, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Append one fresh array per key to `family` and return them, (k, M).
@@ -121,6 +122,11 @@ class ParticleSpace:
         complement : Rows, orthonormal, optional
             `width` projects the draws off these arrays: the block of the matrix that is already known.
         """
+        if not isinstance(keys, list | tuple):
+            raise InputError("keys", keys, "a list of keys")
+        keys = [key_of("key", key) for key in keys]
+        if complement is not None and (not isinstance(complement, Rows) or complement.particles != self.particles):
+            raise InputError("complement", complement, f"None, or Rows of {self.particles} particles")
         for key in keys:
             if key in self._drawn or keys.count(key) > 1:
                 raise InputError("key", key, f"a name that was not drawn before in {self.name}")
@@ -183,7 +189,12 @@ class ParticleSpace:
 
         They are named by `key`, or by how many names were given out before.
         """
-        name = (_UNNAMED, self.new_name()) if key is None else key
+        integer("count", count, 1)
+        if self.noise == "matched" and count >= self.particles:
+            raise SpaceFull(self.name, self.arrays + count, self.particles)
+        with fits("count"):
+            np.empty((count, self.particles))  # before a list of as many names is made
+        name = (_UNNAMED, self.new_name()) if key is None else key_of("key", key)
         return self.draw(self.family(), [(*name, k) for k in range(count)])
 
     def keep(self, x: Array) -> None:
@@ -223,7 +234,9 @@ class ParticleSpace:
 
 def check_noise(noise: str, sobol: bool = False) -> None:
     """Raise `InputError` for a noise mode, or a use of Sobol points, that does not exist."""
-    if noise not in get_args(Noise):
+    if not isinstance(noise, str) or noise not in get_args(Noise):
         raise InputError("noise", noise, f"one of {list(get_args(Noise))}")
+    if not isinstance(sobol, bool | np.bool_):
+        raise InputError("sobol", sobol, "True or False")
     if sobol and noise != "matched":
         raise InputError("sobol", sobol, f"False with noise={noise!r}: only 'matched' is built on Sobol points")
