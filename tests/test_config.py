@@ -66,7 +66,7 @@ def test_what_is_written_is_read_back(raw):
     [
         (NetworkTable, Network, set()),
         (TrainingTable, Training, set()),
-        (SimulationTable, simulate, {"problem", "network", "training", "progress"}),
+        (SimulationTable, simulate, {"problem", "network", "training", "progress", "checkpoint", "checkpoint_seconds", "resume"}),
     ],
 )
 def test_keys_and_defaults_are_those_of_python(table, function, elsewhere):

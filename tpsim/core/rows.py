@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .micro import BLOCK, CHUNK
+from .saved import Saved
 
 Array = np.ndarray
 
@@ -99,6 +100,18 @@ class Rows:
         if used:
             counts[-1] = self._count - (used - 1) * CHUNK
         return self._addresses[:used], counts
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: the storage itself, and how many rows it holds."""
+        used = len(self.held[0])
+        return {"count": np.array(self._count)} | {str(k): chunk for k, chunk in enumerate(self.chunks[:used])}
+
+    def restore(self, saved: Saved) -> None:
+        """Become the rows that `state` described; their storage is adopted, not copied."""
+        count, shape = saved.count("count"), (self.blocks, CHUNK, BLOCK)
+        self.chunks = [saved.take(str(k), shape, self.dtype) for k in range(saved.chunks(count, CHUNK))]
+        self._addresses = np.array([chunk.ctypes.data for chunk in self.chunks], dtype=np.int64)
+        self._count = count
 
     def _reserve(self, count: int) -> None:
         while len(self.chunks) * CHUNK < count:
