@@ -8,6 +8,7 @@ The file's format is that of `tpsim.container`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -26,11 +27,12 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from .container import clean, read, write
 from .core.saved import Saved, nested
 from .errors import CheckpointError, InputError, Interrupted, Notice
+from .losses import LOSSES
 from .mlp import State
 from .record import Recorder
 from .results import describe_arguments, describe_settings, versions
 from .signals import requested, stop_on_signals
-from .storage import first_difference, held
+from .storage import check_writable, first_difference, held
 from .task import Task
 
 Array = np.ndarray
@@ -142,6 +144,7 @@ def kept(task: Task) -> Iterator[Task]:
             raise InputError("checkpoint", str(folder), allowed)
         if checkpoint.resume and not there:
             _say(f"{folder} holds no checkpoint: the run starts at its beginning")
+        check_writable(folder)
         try:
             yield replace(task, checkpoint=replace(checkpoint, owner=os.getpid(), stop=request.path))
         except Pause as pause:
@@ -187,7 +190,7 @@ class Keeper:
         self.remarks: list[str] = []
         self._first = 0
         self._good: list[int] = []  # steps of files that are known to be whole
-        self._saved = self._looked = time.monotonic()
+        self._saved, self._looked = time.monotonic(), -math.inf
 
     def begin(self) -> tuple[int, State, Recorder]:
         """Return the first step to do, and what there is before it: step 0, or the newest checkpoint that is whole.
@@ -354,6 +357,10 @@ def identity(task: Task, step: int) -> dict[str, Any]:
     about = describe_arguments(task.problem, task.network, replace(task.training, learning_rate=0.0))
     problem, training = about["problem"], about["training"]
     del problem["probes"], training["steps"], training["learning_rate"]  # see `past`; probes are only looked at
+    if not task.network.phi.builtin:
+        about["network"]["activation"] = "<the user's>"  # whatever its name, the fingerprint tells it
+    if LOSSES.get(training["loss"]) != task.training.criterion:
+        training["loss"] = "<the user's>"
     if isinstance(training["batches"], list):
         first = [np.asarray(batch).tolist() for batch in training["batches"][:step]]
         training["batches"] = "the first lists: " + hashlib.sha256(repr(first).encode()).hexdigest()
@@ -386,6 +393,7 @@ def _other_past(saved: Saved, expected: dict[str, Array]) -> str | None:
     return None
 
 
+@functools.cache
 def here() -> dict[str, str]:
     """Versions and the type of the processor: with others, results agree up to rounding only."""
     from llvmlite.binding import get_host_cpu_name

@@ -94,17 +94,16 @@ def write(path: Path, about: dict[str, Any], arrays: Mapping[str, Array]) -> int
         if (free := free_bytes(path.parent)) is not None and free < total:
             raise OSError(None, "the disk is too full")
         try:
-            at("before-create")
+            at("before-write")
             with _create(temporary) as file:
-                at("before-write")
                 file.seek(start)  # digests are known when the data are written; as text their length is always the same
                 written = [_write_array(file, entry, arrays[entry.name]) for entry in entries]
                 at("before-head")
                 file.seek(0)
                 _write(file, _head(about, written, total))
-                at("before-fsync")
+            at("after-write")
             flush(temporary)
-            at("before-rename")
+            at("after-fsync")
             os.replace(temporary, path)
             at("after-rename")
             flush(path.parent)
