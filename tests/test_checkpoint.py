@@ -442,6 +442,17 @@ def test_if_all_are_damaged_all_are_named(folder):
         assert words in str(error.value)
 
 
+def test_files_of_other_names_are_left_alone_and_wrong_ones_are_damage(folder, undisturbed):
+    strange = ["replica-00000-step-000000021.ckpt", "replica-0000-step-0000000021.ckpt", "notes.txt", "x.ckpt"]
+    for name in strange:
+        (folder / name).write_bytes(b"")
+    late = folder / "replica-0000-step-999999999.ckpt"
+    shutil.copy(newest(folder), late)
+    with pytest.warns(Notice, match="999999999.ckpt: it is step 20 of replica 0 .*; going on from step 20"):
+        assert_identical(run(checkpoint=folder, resume=True), undisturbed)
+    assert set(strange) < set(files(folder))
+
+
 def test_swapped_generations_are_noticed(folder):
     one, other = newest(folder).read_bytes(), older(folder).read_bytes()
     newest(folder).write_bytes(other)

@@ -32,12 +32,12 @@ depth = 2
 activation = "tanh"
 
 [training]
-steps = 150
+steps = 300
 learning_rate = 0.05
 reduction = "mean"
 
 [simulation]
-particles = 1024
+particles = 256
 replicas = 2
 threads = 1
 """
@@ -82,7 +82,8 @@ def replicas(folder):
 def test_a_signal_ends_a_command_that_says_how_to_go_on(number, workers, tmp_path):
     """To all processes of the run, as a terminal or a batch system sends it."""
     (tmp_path / "small.toml").write_text(CONFIG)
-    arguments = ["--checkpoint", "c", "--checkpoint-seconds", "0.05", "--set", f"simulation.workers={workers}"]
+    arguments = ["--checkpoint", "c", "--checkpoint-seconds", "0.05", "--quiet"]
+    arguments += ["--set", f"simulation.workers={workers}"]
     process = command(tmp_path, *arguments)
     wait_for(lambda: len(replicas(tmp_path / "c")) == workers)
     os.killpg(process.pid, number)
@@ -104,6 +105,7 @@ def test_a_signal_ends_a_command_that_says_how_to_go_on(number, workers, tmp_pat
 def test_the_command_keeps_checkpoints_and_goes_on(tmp_path, monkeypatch, capsys):
     """One line that names the option, and exit code 2, where it must not."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tpsim.plot, "save_all", lambda run, folder: [])
     Path("small.toml").write_text(CONFIG)
     call = ["run", "small.toml", "--quiet", "--set", "training.steps=3", "--set", "simulation.workers=1"]
     call += ["--checkpoint", "c"]
@@ -207,8 +209,9 @@ def alive(pid):
 
 def test_workers_end_with_the_process_that_was_killed(tmp_path):
     """So that they do not write into a folder that another run holds."""
-    (tmp_path / "small.toml").write_text(CONFIG.replace("steps = 150", "steps = 5000"))
-    process = command(tmp_path, "--checkpoint", "c", "--checkpoint-seconds", "0.05", "--set", "simulation.workers=2")
+    (tmp_path / "small.toml").write_text(CONFIG.replace("steps = 300", "steps = 9999"))
+    arguments = ["--checkpoint", "c", "--checkpoint-seconds", "0.05", "--set", "simulation.workers=2", "--quiet"]
+    process = command(tmp_path, *arguments)
     wait_for(lambda: len(replicas(tmp_path / "c")) == 2)
     tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
     children = [int(pid) for task in tasks for pid in task.read_text().split()]

@@ -8,8 +8,6 @@ The file's format is that of `tpsim.container`.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 import os
 import re
@@ -27,10 +25,9 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from .container import clean, read, write
 from .core.saved import Saved, nested
 from .errors import CheckpointError, InputError, Interrupted, Notice
-from .losses import LOSSES
+from .identity import here, identity, other_past, past
 from .mlp import State
 from .record import Recorder
-from .results import describe_arguments, describe_settings, versions
 from .signals import requested, stop_on_signals
 from .storage import check_writable, first_difference, held
 from .task import Task
@@ -39,7 +36,7 @@ Array = np.ndarray
 
 SECONDS = 300.0
 GENERATIONS = 2
-NAME = re.compile(r"replica-(\d{4,})-step-(\d{9,})\.ckpt")
+NAME = re.compile(r"replica-([0-9]{4,})-step-([0-9]{9,})\.ckpt")
 POLL = 0.05  # seconds between two looks at whether to stop
 ABOUT = {"replica": int, "step": int, "identity": dict, "versions": dict, "notices": list, "undefined": list}
 
@@ -76,20 +73,26 @@ class Checkpoints:
 
     def path(self, replica: int, step: int) -> Path:
         """The file of a replica and a step."""
-        return self.folder / f"replica-{replica:04d}-step-{step:09d}.ckpt"
+        return self.folder / name_of(replica, step)
 
     def steps(self, replica: int) -> list[int]:
         """Steps of which the replica has a file, the newest first."""
         return sorted((step for one, step in found(self.folder) if one == replica), reverse=True)
 
 
+def name_of(replica: int, step: int) -> str:
+    """What the file of a replica and a step is called."""
+    return f"replica-{replica:04d}-step-{step:09d}.ckpt"
+
+
 def found(folder: Path) -> list[tuple[int, int]]:
     """Replica and step of every checkpoint in a folder, by their names."""
     try:
-        matches = [NAME.fullmatch(path.name) for path in folder.iterdir()]
+        matches = [match for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
     except OSError:
         return []
-    return sorted((int(match[1]), int(match[2])) for match in matches if match)
+    pairs = [(int(match[1]), int(match[2]), match[0]) for match in matches]
+    return sorted((replica, step) for replica, step, name in pairs if name == name_of(replica, step))
 
 
 def with_checkpoints(task: Task, folder: str | os.PathLike[str] | None, seconds: float, resume: bool) -> Task:
@@ -138,7 +141,7 @@ def kept(task: Task) -> Iterator[Task]:
         return
     folder = checkpoint.folder
     with held(folder, "run", clean), stop_on_signals() as request:
-        there = sorted(path for path in folder.rglob("*.ckpt") if NAME.fullmatch(path.name))
+        there = [path for place in ("*.ckpt", "*/*.ckpt") for path in folder.glob(place) if NAME.fullmatch(path.name)]
         if there and not checkpoint.resume:
             allowed = "a folder without checkpoints, or `resume` to go on from them"
             raise InputError("checkpoint", str(folder), allowed)
@@ -162,10 +165,9 @@ def interruption(folder: Path, signum: int) -> Interrupted:
     steps: dict[int, int] = {}
     for replica, step in found(folder):
         steps[replica] = step
-    reached = ", ".join(f"replica {replica} at step {step}" for replica, step in steps.items()) or "at the beginning"
-    return Interrupted(
-        f"{name}: stopped, {reached}; the checkpoints are in {folder}: the same run with `resume` goes on", signum
-    )
+    reached = ", ".join(["stopped", *(f"replica {replica} at step {step}" for replica, step in steps.items())])
+    text = f"{name}: {reached}; the checkpoints are in {folder}: the same run with `resume` goes on"
+    return Interrupted(text, signum)
 
 
 class Pause(Exception):
@@ -205,9 +207,6 @@ class Keeper:
         if self.checkpoint is None or not self.checkpoint.resume:
             return self._start()
         steps, reasons = self.checkpoint.steps(self.replica), list[str]()
-        if steps and steps[0] > (last := self.task.training.steps):
-            allowed = f"at least {steps[0]}, which the checkpoints in {self.checkpoint.folder} have"
-            raise InputError("steps", last, allowed)
         for step in steps:
             try:
                 begun = self._load(step)
@@ -303,7 +302,7 @@ class Keeper:
         _, state, recorder = self._start()
         saved = Saved(arrays)
         try:
-            if difference := _other_past(saved.within("past"), past(self.task, step)):
+            if difference := other_past(saved.within("past"), past(self.task, step)):
                 raise _OtherRun.by(path, difference)
             state.restore(saved.within("state"))
             recorder.restore(saved.within("recorder"), step, state)
@@ -327,6 +326,8 @@ class Keeper:
             raise CheckpointError(path, f"it is step {about['step']} of replica {about['replica']} under another name")
         if difference := first_difference(about["identity"], identity(self.task, step)):
             raise _OtherRun.by(path, difference)
+        if step > (last := self.task.training.steps):
+            raise InputError("steps", last, f"at least {step}, the step of {path}")
 
     def _tell(self, text: str) -> None:
         """Give a notice that is not part of the result."""
@@ -350,52 +351,3 @@ class _OtherRun(CheckpointError):
     @classmethod
     def by(cls, path: Path, difference: str) -> _OtherRun:
         return cls(path, f"belongs to another run, so that this one needs another folder: {difference}")
-
-
-def identity(task: Task, step: int) -> dict[str, Any]:
-    """Return what the numbers before `step` depend on, but for those of `past`, ready for JSON."""
-    about = describe_arguments(task.problem, task.network, replace(task.training, learning_rate=0.0))
-    problem, training = about["problem"], about["training"]
-    del problem["probes"], training["steps"], training["learning_rate"]  # see `past`; probes are only looked at
-    if not task.network.phi.builtin:
-        about["network"]["activation"] = "<the user's>"  # whatever its name, the fingerprint tells it
-    if LOSSES.get(training["loss"]) != task.training.criterion:
-        training["loss"] = "<the user's>"
-    if isinstance(training["batches"], list):
-        first = [np.asarray(batch).tolist() for batch in training["batches"][:step]]
-        training["batches"] = "the first lists: " + hashlib.sha256(repr(first).encode()).hexdigest()
-    return about | {"simulation": describe_settings(task) | {"parts": task.schedule.parts}}
-
-
-def past(task: Task, step: int) -> dict[str, Array]:
-    """Return what of the schedules lies before `step`: a longer run of the same past may go on from there."""
-    schedule, depth = task.schedule, task.network.depth
-    rates = [task.training.rates(t, depth) for t in range(step)]
-    kinds = {"record": schedule.record, "joint": schedule.joint, "probe": schedule.probe, "snapshot": schedule.snapshot}
-    steps = {name: np.array([t for t in of if t < step], dtype=np.int64) for name, of in kinds.items()}
-    return steps | {"learning_rate": np.array(rates).reshape(step, depth + 1)}
-
-
-def _other_past(saved: Saved, expected: dict[str, Array]) -> str | None:
-    """Say what differs first from the past of a checkpoint."""
-    for name, right in expected.items():
-        there = saved.take(name, (None, *right.shape[1:]), right.dtype)
-        if np.array_equal(there, right):
-            continue
-        if name == "learning_rate":
-            if len(there) != len(right):
-                raise ValueError(f"{len(there)} learning rates, and not {len(right)}")
-            t = int(np.flatnonzero((there != right).any(axis=1))[0])
-            return first_difference(there[t].tolist(), right[t].tolist(), f"learning_rate at step {t}")
-        only = sorted(set(there.tolist()) ^ set(right.tolist()))[0]
-        what = f"step {only} is in the schedule `{name}`"
-        return f"{what} there and not here" if only in there else f"{what} here and not there"
-    return None
-
-
-@functools.cache
-def here() -> dict[str, str]:
-    """Versions and the type of the processor: with others, results agree up to rounding only."""
-    from llvmlite.binding import get_host_cpu_name
-
-    return versions("llvmlite") | {"cpu": get_host_cpu_name()}
