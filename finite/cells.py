@@ -10,7 +10,6 @@ networks are the same bytes. What is read is hashed first, and the bytes that we
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ import xarray as xr
 
 from tpsim.errors import Damaged, FileError
 from tpsim.files import plain_bytes
+from tpsim.storage import flush
 from tpsim.store import netcdf, parsed
 
 FORMAT = 1  # of the cell files; another number is another version's, and is neither read nor replaced
@@ -69,21 +69,9 @@ def write(run: xr.Dataset, identity: Identity, path: Path) -> None:
 
 def _settle(temporary: Path, path: Path) -> None:
     """Rename, once the bytes are on the disk; then put the new name there."""
-    _flush(temporary)
+    flush(temporary)
     os.replace(temporary, path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Force a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what some network file systems say of folders
-            raise
-    finally:
-        os.close(descriptor)
+    flush(path.parent)
 
 
 def _line(digest: str, path: Path) -> str:

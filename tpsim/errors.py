@@ -69,6 +69,36 @@ class Damaged(FileError):
         return type(self), (self.path, self.reason)
 
 
+class CheckpointError(FileError):
+    """A checkpoint that cannot be written, or that is there and cannot be used.
+
+    Attributes
+    ----------
+    path, reason : the file, and what is wrong with it.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run with checkpoints that a signal has stopped: what was finished is in them.
+
+    Attributes
+    ----------
+    signum : int
+        The signal.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 class Notice(UserWarning):
     """Something legal that the user should know of (kept in `run.attrs["notices"]`)."""
 

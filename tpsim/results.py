@@ -121,18 +121,7 @@ def label(
 def attributes(task: Task, notices: list[str]) -> dict[str, Any]:
     """Return what a run says of itself."""
     settings = task.settings
-    config = describe_arguments(task.problem, task.network, task.training) | {
-        "simulation": {
-            "particles": settings.particles,
-            "noise": settings.noise,
-            "sobol": settings.sobol,
-            "tolerance": settings.tolerance,
-            "seed": settings.seed,
-            "max_rank": settings.max_rank,
-            "limit": task.limit,
-            "dtype": settings.dtype,
-        },
-    }
+    config = describe_arguments(task.problem, task.network, task.training) | {"simulation": describe_settings(task)}
     short = parametrization_title(task.limit).split(":")[0]
     width = f"{short} networks of width {settings.particles}, without their matrices"
     return {
@@ -142,6 +131,21 @@ def attributes(task: Task, notices: list[str]) -> dict[str, Any]:
         "particles": settings.particles,
         "versions": json.dumps(versions()),
         "notices": "\n".join(notices),
+    }
+
+
+def describe_settings(task: Task) -> dict[str, Any]:
+    """Return how the limit is simulated, ready for JSON."""
+    settings = task.settings
+    return {
+        "particles": settings.particles,
+        "noise": settings.noise,
+        "sobol": settings.sobol,
+        "tolerance": settings.tolerance,
+        "seed": settings.seed,
+        "max_rank": settings.max_rank,
+        "limit": task.limit,
+        "dtype": settings.dtype,
     }
 
 

@@ -23,6 +23,7 @@ from .problem import Network, Problem, Training, positive_int
 from .record import JOINT, QUANTITIES, Schedule
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoints
     from .goal import Goal
 
 Array = np.ndarray
@@ -47,6 +48,7 @@ class Task:
     replicas, workers, threads : independent runs, processes that share them, threads of each.
     notices : what the user should know of the data.
     goal : the target for the error of f, of which the task is the first stage; None where all is given.
+    checkpoint : where the run keeps what it has reached; None where it does not.
     """
 
     problem: Problem
@@ -60,6 +62,7 @@ class Task:
     notices: list[str] = field(default_factory=list)
     limit: str = "mup"
     goal: Goal | None = None
+    checkpoint: Checkpoints | None = None
 
     @property
     def lazy(self) -> bool:
@@ -72,9 +75,9 @@ class Task:
         width = self.settings.particles if self.settings.noise == "width" else math.inf
         return as_mup(self.limit, self.network, self.training, width)
 
-    def batches(self) -> Iterator[Array]:
-        """Yield B_0 .. B_{T-1}, and an empty one for the last step, which makes no update."""
-        yield from self.training.batch_indices(self.problem.samples)
+    def batches(self, first: int = 0) -> Iterator[Array]:
+        """Yield B_first .. B_{T-1}, and an empty one for the last step, which makes no update."""
+        yield from itertools.islice(self.training.batch_indices(self.problem.samples), first, None)
         yield np.empty(0, dtype=int)
 
 

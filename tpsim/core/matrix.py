@@ -16,6 +16,7 @@ from .kernels import expand, inner, inner_rows
 from .noise import Key
 from .orthogonal import directions
 from .rows import Rows
+from .saved import Saved, nested
 from .space import ParticleSpace
 
 Array = np.ndarray
@@ -284,6 +285,24 @@ class GaussianMatrix:
         q, p = self.S.shape
         if (q, p) != (len(self.D), len(self.X)):
             self.S = np.pad(self.S, ((0, len(self.D) - q), (0, len(self.X) - p)))
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: X, D and S; U and V are families of the spaces, and restored with them."""
+        own = {"S": self.S, "calls": np.array(self._calls, dtype=np.int64)}
+        return own | nested({"X": self.X.state(), "D": self.D.state()})
+
+    def restore(self, saved: Saved) -> None:
+        """Become the matrix that `state` described; to be called when its spaces are restored."""
+        self.X.restore(saved.within("X"))
+        self.D.restore(saved.within("D"))
+        if (len(self.X), len(self.D)) != (len(self.U), len(self.V)):
+            raise ValueError(f"{self.ranks} arguments and {len(self.U), len(self.V)} images")
+        # a side that was met after the last update is not in S yet
+        S = saved.take("S", (None, None), np.float64)
+        if S.shape[0] > len(self.D) or S.shape[1] > len(self.X):
+            raise ValueError(f"a core of shape {S.shape} for ranks {self.ranks}")
+        self.S = S
+        self._calls = saved.take("calls", (2,), np.int64).tolist()
 
 
 def _labels(labels: Any, m: int) -> Array:

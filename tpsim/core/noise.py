@@ -60,6 +60,17 @@ class NormalSource:
             self._stream.at((*self.root, *key), tile).standard_normal(out=out[start : start + TILE])
         return out
 
+    @property
+    def served(self) -> int:
+        """How many Sobol points have been served; may be set, as they are the same whenever they are asked for."""
+        return self._served
+
+    @served.setter
+    def served(self, count: int) -> None:
+        if not 0 <= count <= len(self._sobol):
+            raise ValueError(f"{count} of {len(self._sobol)} Sobol points")
+        self._served = count
+
     def _sobol_points(self) -> Array:
         from scipy.stats import qmc  # half a second to import, for those who use it
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .checks import fields, fits, integer, storage
 from .micro import BLOCK, CHUNK
+from .saved import Saved
 
 Array = np.ndarray
 
@@ -104,12 +105,28 @@ class Rows:
         """(3, chunks): where each chunk lies, how many rows it holds, and which row its first one is; none is empty."""
         return self._table[:, : -(-self._count // CHUNK)]
 
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: the storage itself, and how many rows it holds."""
+        used = self.table.shape[1]
+        return {"count": np.array(self._count)} | {str(k): chunk for k, chunk in enumerate(self.chunks[:used])}
+
+    def restore(self, saved: Saved) -> None:
+        """Become the rows that `state` described; their storage is adopted, not copied."""
+        count, shape = saved.count("count"), (self.blocks, CHUNK, BLOCK)
+        self.chunks, self._table = [], self._table[:, :0]
+        for k in range(saved.chunks(count, CHUNK)):
+            self._add(saved.take(str(k), shape, self.dtype), min(count - k * CHUNK, CHUNK))
+        self._count = count
+
     def _reserve(self, count: int) -> None:
         while len(self.chunks) * CHUNK < count:
-            chunk = aligned((self.blocks, CHUNK, BLOCK), self.dtype)
-            self.chunks.append(chunk)
-            entry = [[chunk.ctypes.data], [0], [CHUNK * (len(self.chunks) - 1)]]
-            self._table = np.concatenate([self._table, entry], axis=1)
+            self._add(aligned((self.blocks, CHUNK, BLOCK), self.dtype), 0)
+
+    def _add(self, chunk: Array, held: int) -> None:
+        """Add a chunk that holds so many rows."""
+        entry = [[chunk.ctypes.data], [held], [CHUNK * len(self.chunks)]]
+        self.chunks.append(chunk)
+        self._table = np.concatenate([self._table, entry], axis=1)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype | type = np.float64) -> Array:

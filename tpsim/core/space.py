@@ -16,6 +16,7 @@ from .kernels import expand, inner, inner_rows
 from .noise import Key, NormalSource
 from .orthogonal import directions, orthonormalise, project_off
 from .rows import Rows
+from .saved import Saved, nested
 
 Array = np.ndarray
 Noise = Literal["iid", "width", "matched"]
@@ -212,6 +213,41 @@ class ParticleSpace:
     def mean(self, x: Array) -> Array:
         """Return the particle estimate of E[x_i], (m,)."""
         return inner(self.arrays_of(x), np.ones((1, self.particles)))[:, 0]
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: all arrays, the names of all draws, and what has been counted."""
+        names = sorted(self._drawn)
+        numbers = [self._counted, self._warned, self._unnamed, self._source.served, len(self._families)]
+        own = {
+            "numbers": np.array(numbers, dtype=np.int64),
+            "name_lengths": np.array([len(name) for name in names], dtype=np.int64),
+            "names": np.array([entry for name in names for entry in name], dtype=np.int64),
+            "waiting": np.array(len(self._waiting)),
+        }
+        waiting = {f"waiting/{k}": x for k, x in enumerate(self._waiting)}
+        rows = {"kept": self._kept, **{f"family/{k}": family for k, family in enumerate(self._families)}}
+        return own | waiting | nested({part: one.state() for part, one in rows.items()})
+
+    def restore(self, saved: Saved) -> None:
+        """Become the space that `state` described; families that exist stay the same objects, as matrices hold them.
+
+        Sobol points are not saved: they are those of the seed.
+        """
+        numbers = saved.take("numbers", (5,), np.int64)
+        self._counted, warned, self._unnamed, served, families = (int(n) for n in numbers)
+        self._warned, self._source.served = bool(warned), served
+        ends = np.cumsum(saved.take("name_lengths", (None,), np.int64))
+        entries = saved.take("names", (int(ends[-1]) if len(ends) else 0,), np.int64).tolist()
+        self._drawn = {tuple(entries[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)} if len(ends) else set()
+        waiting = saved.chunks(saved.count("waiting"), 1)
+        self._waiting = [saved.take(f"waiting/{k}", (None, self.particles), np.float64) for k in range(waiting)]
+        if not len(self._families) <= saved.chunks(families, 1) == families:
+            raise ValueError(f"{self.name} has {families} families, and not {len(self._families)} or more")
+        while len(self._families) < families:
+            self.family()
+        self._kept.restore(saved.within("kept"))
+        for k, family in enumerate(self._families):
+            family.restore(saved.within(f"family/{k}"))
 
     def _basis(self) -> list[Rows]:
         return [self._kept, *self._families]
