@@ -311,6 +311,18 @@ def test_a_command_is_accepted_or_refused_in_one_line(no_work):
 # What is written ----------------------------------------------------------------------------------------------------
 
 
+OF_MATRICES = ("residual", "increment", "innovation", "dropped")  # W^1 has none of these: docs/notation.md
+
+
+def defined(run, name):
+    """The values of a variable where docs/notation.md says that it has one."""
+    if name.startswith(OF_MATRICES):
+        return run[name].sel(layer=run["layer"] > 1).values
+    if name.endswith("_se") and run.sizes["replica"] == 1:
+        return np.zeros(1)
+    return run[name].values
+
+
 def undefined(run):
     """Names in the notice of undefined ratios."""
     lines = [line for line in run.attrs.get("notices", "").splitlines() if line.startswith("undefined ratios")]
@@ -322,7 +334,7 @@ def test_what_is_not_finite_is_named(name):
     """No value is NaN or infinite but undefined ratios, which a notice names, and networks that diverged."""
     entry, found = ENTRIES[name], 0
 
-    @settings(max_examples=60, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(cases(entry, most=0))
     def one(case):
         nonlocal found
@@ -336,9 +348,12 @@ def test_what_is_not_finite_is_named(name):
                 return
         if run is None:
             return
-        tpsim.save(run, "run.nc")
-        run = tpsim.load("run.nc")
-        odd = {key for key, values in run.data_vars.items() if not np.isfinite(values.values.astype(float)).all()}
+        if found < 2:  # the bytes are what `test_damage` is about
+            run = tpsim.load(tpsim.save(run, "run.nc"))
+        assert not any(np.isinf(values.values.astype(float)).any() for values in run.data_vars.values())
+        odd = {key for key, values in run.data_vars.items() if np.isnan(defined(run, key).astype(float)).any()}
+        if case[0]["training"].batches is not None:  # an increment is that of a sample which both steps evaluated
+            odd -= {"residual_forward", "increment_forward", "innovation_forward"}
         if "diverged_at" in run and (run["diverged_at"] >= 0).any():
             assert "NaN from there on" in run.attrs["notices"]
             return
