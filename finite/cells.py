@@ -10,13 +10,10 @@ networks are the same bytes. What is read is hashed first, and the bytes that we
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import io
 import json
 import os
 import re
-import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +21,10 @@ from typing import Any
 
 import xarray as xr
 
-from tpsim.errors import FileError
-from tpsim.plan import available_bytes
-from tpsim.results import netcdf
+from tpsim.errors import Damaged, FileError
+from tpsim.files import plain_bytes
+from tpsim.storage import flush
+from tpsim.store import netcdf, parsed
 
 FORMAT = 1  # of the cell files; another number is another version's, and is neither read nor replaced
 CHECKSUM = ".sha256"
@@ -34,22 +32,6 @@ TEMPORARY = re.compile(r"\..+\.nc\.[0-9a-f]{32}\.tmp")
 Identity = dict[str, Any]  # {"settings": what a whole sweep shares, "cell": what is the cell's own}, as JSON
 Form = dict[str, tuple[tuple[str, ...], tuple[int, ...], str]]  # variable: dimensions, shape, kind of dtype
 Judge = Callable[[Identity, Form], None]
-
-
-class Damaged(FileError):
-    """A cell that is there and cannot be used, but may be computed again.
-
-    Attributes
-    ----------
-    name, reason : the file's name, and what is wrong with it.
-    """
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.name, self.reason = path, path.name, reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
 
 
 def checksum_of(path: Path) -> Path:
@@ -87,21 +69,9 @@ def write(run: xr.Dataset, identity: Identity, path: Path) -> None:
 
 def _settle(temporary: Path, path: Path) -> None:
     """Rename, once the bytes are on the disk; then put the new name there."""
-    _flush(temporary)
+    flush(temporary)
     os.replace(temporary, path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Force a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what some network file systems say of folders
-            raise
-    finally:
-        os.close(descriptor)
+    flush(path.parent)
 
 
 def _line(digest: str, path: Path) -> str:
@@ -123,37 +93,17 @@ def read(path: Path, judge: Judge) -> xr.Dataset | None:
     FileError
         The file cannot be opened, or belongs to another version of the format.
     """
-    try:
-        if not checksum_of(path).exists():
-            return None
-        if not path.exists():
-            raise Damaged(path, "its checksum is there, but not the file")
-        data, line = _bytes(path), _bytes(checksum_of(path))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not os.path.exists(checksum_of(path)):
+        return None
+    if not os.path.exists(path):
+        raise Damaged(path, "its checksum is there, but not the file")
+    data, line = plain_bytes(path), plain_bytes(checksum_of(path))
     digest = hashlib.sha256(data).hexdigest()
     if line != _line(digest, path).encode():
         raise Damaged(path, _mismatch(digest, line))
-    try:
-        with xr.open_dataset(io.BytesIO(data), engine="h5netcdf") as opened:
-            judge(_identity(path, opened), form_of(opened))
-            if opened.nbytes > available_bytes():
-                raise FileError(f"{path}: {opened.nbytes} bytes of variables do not fit into memory")
-            return opened.load()
-    except FileError:
-        raise
-    except Exception as error:  # whatever h5py and xarray make of bytes that match their checksum but are no netCDF
-        raise Damaged(path, f"not a readable netCDF4 file ({type(error).__name__}: {error})") from error
-
-
-def _bytes(path: Path) -> bytes:
-    """The content of a plain file: anything else may never end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise FileError(f"{path}: not a plain file")
-    if found.st_size > available_bytes() // 2:
-        raise FileError(f"{path}: {found.st_size} bytes do not fit into memory")
-    return path.read_bytes()
+    with parsed(path, data) as opened:
+        judge(_identity(path, opened), form_of(opened))
+        return opened.load()
 
 
 def _mismatch(digest: str, line: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from tpsim.errors import FileError, Notice
+from tpsim.errors import Damaged, FileError, Notice, ResourceError
+from tpsim.files import file_path
 from tpsim.parametrization import TABLE_2
+from tpsim.plan import available_bytes
 
-from .cells import Damaged, Form, Identity, checksum_of, read
+from .cells import Form, Identity, checksum_of, read
 from .folder import place_of, refuse_other_form, refuse_other_settings
 from .grid import Cell
 
@@ -47,6 +50,9 @@ class Table:
         if self._first is None:
             self._first = run
             sizes = (*map(len, self.axes.values()), self.seeds)
+            whole = sum(v.nbytes for v in run.data_vars.values() if "replica" in v.dims) / run.sizes["replica"]
+            if whole * math.prod(sizes) > available_bytes():
+                raise ResourceError(f"{cell.name}: a table of {math.prod(sizes)} networks does not fit into memory")
             for name, values in run.data_vars.items():
                 if "replica" in values.dims:
                     blank = np.nan if values.dtype.kind == "f" else -1
@@ -94,7 +100,7 @@ def load_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
     FileError
         No finished cell, a file that cannot be read, or cells of different sweeps.
     """
-    place, found, damaged = Path(folder), [], {}
+    place, found, damaged = file_path("folder", folder), [], {}
     settings: dict[str, Any] = {}
     form: Form = {}
     for path in sorted(place.glob("*.nc*")):

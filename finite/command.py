@@ -26,7 +26,8 @@ from tpsim.describe import duration
 from tpsim.errors import InputError
 from tpsim.job import named, network_and_training, read_data
 from tpsim.plot.style import STYLE
-from tpsim.results import netcdf, versions
+from tpsim.results import versions
+from tpsim.store import netcdf
 
 from .grid import Grid, resolve
 from .picture import draw

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -14,54 +11,20 @@ from typing import Any
 
 import xarray as xr
 
-from tpsim.errors import FileError
+from tpsim import storage
+from tpsim.errors import Damaged, FileError
 from tpsim.results import versions
+from tpsim.storage import first_difference
 
-from .cells import Damaged, Form, Identity, clean, read
+from .cells import Form, Identity, clean, read
 from .grid import Cell, Grid
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it against other sweeps; leave no temporary files in it.
-
-    The lock is the system's, on the folder itself: it ends with the process, however that ends.
-
-    Raises
-    ------
-    FileError
-        It cannot be made or opened, or another sweep is at work in it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise FileError(f"{folder}: not a folder that can be made and opened: {error.strerror or error}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FileError(f"{folder}: another sweep is at work in this folder") from None
-        except OSError:  # a file system without locks: writing is safe all the same, and only work may be done twice
-            yield
-            return
-        clean(folder)
-        try:
-            yield
-        finally:
-            clean(folder)
-    finally:
-        os.close(descriptor)
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that does not take files, before anything is computed."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"cell")
-            file.flush()
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    """Make the folder and hold it against other sweeps; leave no temporary files in it. See `tpsim.storage.held`."""
+    with storage.held(folder, "sweep", clean):
+        yield
 
 
 def find(folder: Path, grid: Grid, cell: Cell) -> xr.Dataset | None:
@@ -121,27 +84,6 @@ def place_of(path: Path, identity: Identity) -> Cell:
     except (KeyError, TypeError, ValueError):
         pass
     raise Damaged(path, "its identity is not that of a cell")
-
-
-def first_difference(found: Any, expected: Any, name: str = "") -> str | None:
-    """Say where two nested tables differ first, as in `training.steps is 10 there and 20 here`; None if nowhere."""
-    if isinstance(found, dict) and isinstance(expected, dict):
-        for key in [*expected, *(key for key in found if key not in expected)]:
-            inner = f"{name}.{key}" if name else str(key)
-            if difference := first_difference(found.get(key, _NOTHING), expected.get(key, _NOTHING), inner):
-                return difference
-        return None
-    if type(found) is type(expected) and found == expected:
-        return None
-    return f"{name or 'it'} is {_brief(found)} there and {_brief(expected)} here"
-
-
-_NOTHING = "<nothing>"
-
-
-def _brief(value: Any, limit: int = 60) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def other_versions(run: xr.Dataset) -> str | None:

@@ -21,16 +21,18 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from tpsim.errors import FileError, Notice, ResourceError
+from tpsim.errors import Damaged, FileError, Notice, ResourceError
+from tpsim.files import file_path
 from tpsim.parametrization import Parametrization
 from tpsim.plan import available_bytes
 from tpsim.problem import Network, Problem, Training, positive_int
-from tpsim.run import interrupts_ignored
+from tpsim.signals import interrupts_deferred
+from tpsim.storage import check_writable
 from tpsim.task import slope_notices
 
-from .cells import Damaged, write
+from .cells import write
 from .collect import Table
-from .folder import check_writable, find, held, other_versions, refuse_other_sweeps
+from .folder import find, held, other_versions, refuse_other_sweeps
 from .grid import Cell, Grid, resolve
 from .plan import memory_bytes
 
@@ -126,7 +128,7 @@ def sweep(
         seeds=seeds, seed=seed, dtype=dtype, constants=constants, quantities=quantities, record_every=record_every,
         probe_every=probe_every, joint_every=joint_every,
     )  # fmt: skip
-    return execute(grid, Path(folder), workers, progress)
+    return execute(grid, file_path("folder", folder), workers, progress)
 
 
 def execute(
@@ -211,7 +213,7 @@ def _compute(grid: Grid, folder: Path, missing: Sequence[Cell], workers: int | N
     try:
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             jobs = (joblib.delayed(_cell)(grid, folder, cell, os.getpid()) for cell in missing)
-            with interrupts_ignored():
+            with interrupts_deferred():
                 results = joblib.Parallel(count, return_as="generator_unordered", max_nbytes=None)(jobs)
             with contextlib.closing(results):
                 yield from results

@@ -29,7 +29,9 @@ from benchmarks import (
 from benchmarks.common import Result
 from benchmarks.estimators import Moments, Part
 
-MEASURES = {"accuracy", "elementwise", "flatness", "memory", "paper", "rates", "roofline", "scaling", "startup"}
+MEASURES = {
+    "accuracy", "checkpoints", "elementwise", "flatness", "memory", "paper", "rates", "roofline", "scaling", "startup",
+}  # fmt: skip
 
 
 def test_roofline_counts_are_those_of_arrays_counted_by_hand():

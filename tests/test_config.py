@@ -24,6 +24,7 @@ from tpsim.config import (
     validate,
 )
 from tpsim.conventions import conventions, power
+from tpsim.job import OPTIONS
 
 number = st.one_of(st.integers(-(2**62), 2**62), st.floats(allow_nan=False))
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -66,7 +67,7 @@ def test_what_is_written_is_read_back(raw):
     [
         (NetworkTable, Network, set()),
         (TrainingTable, Training, set()),
-        (SimulationTable, simulate, {"problem", "network", "training", "progress"}),
+        (SimulationTable, simulate, {"problem", "network", "training", "progress", *OPTIONS}),
     ],
 )
 def test_keys_and_defaults_are_those_of_python(table, function, elsewhere):

@@ -19,7 +19,7 @@ import xarray as xr
 import tpsim
 from finite import appendix_a, cells, folder, load_sweep, sweep, train
 from finite.grid import resolve
-from tpsim import Network, Problem, Training
+from tpsim import Network, Problem, Training, storage
 from tpsim.errors import FileError, InputError, Notice, ResourceError
 from tpsim.parametrization import Parametrization
 
@@ -432,7 +432,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_work(place, monkeyp
     def refused(*arguments, **keywords):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(folder.tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refused)
     assert run(place)[1] == []
     with pytest.raises(FileError, match=f"{place}: cannot be written: Read-only file system"):
         run(place, seeds=5)

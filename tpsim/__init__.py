@@ -9,7 +9,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import Diverged, FileError, InputError, Notice, RankError, ResourceError, RunStopped, TpsimError
+from .errors import (
+    CheckpointError,
+    Diverged,
+    FileError,
+    InputError,
+    Interrupted,
+    Notice,
+    RankError,
+    ResourceError,
+    RunStopped,
+    TpsimError,
+)
 
 if TYPE_CHECKING:
     from . import core, data, plot, reference
@@ -44,9 +55,11 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Activation",
+    "CheckpointError",
     "Diverged",
     "FileError",
     "InputError",
+    "Interrupted",
     "Loss",
     "Network",
     "Notice",

@@ -27,6 +27,7 @@ from dataclasses import asdict, replace
 
 import xarray as xr
 
+from .checkpoint import kept
 from .errorlaw import Law, Size, truncation_error
 from .errors import RankError
 from .goal import HELD, PILOT_REPLICAS, Goal, first_particles
@@ -46,11 +47,13 @@ DOUBLINGS = 12  # of M in a plan
 
 def execute(task: Task, progress: Progress = None, report: Callable[[str], None] = lambda line: None) -> xr.Dataset:
     """Run stages until the target is met or out of reach, and return the last; `report` hears a line of each."""
-    assert task.goal is not None
-    search = Search(task, task.goal, progress, report)
-    search.pilot()
-    while (size := search.next_size()) is not None:
-        search.run(size)
+    goal = task.goal
+    assert goal is not None
+    with kept(task) as task:
+        search = Search(task, goal, progress, report)
+        search.pilot()
+        while (size := search.next_size()) is not None:
+            search.run(size)
     return search.finish()
 
 

@@ -36,6 +36,15 @@ class Activation:
     dphi: Pointwise
     smooth: bool = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InputError("name", self.name, "a string")
+        for field, function in (("phi", self.phi), ("dphi", self.dphi)):
+            if not callable(function):
+                raise InputError(field, function, "an elementwise function of arrays")
+        if not isinstance(self.smooth, bool | np.bool_):
+            raise InputError("smooth", self.smooth, "True or False")
+
     @property
     def builtin(self) -> bool:
         """Whether this is the library's activation of that name, which has a kernel."""
@@ -74,7 +83,7 @@ def _checked(part: str, function: Pointwise, h: Array) -> Array:
     view.flags.writeable = False  # the user's function must not change the fields
     try:
         value = function(view)
-    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+    except Exception as error:  # whatever the user's function raises
         raise InputError("activation", f"<{part} raised {error!r}>", "an elementwise function of arrays") from error
     if not isinstance(value, np.ndarray) or value.shape != h.shape:
         raise InputError(

@@ -139,8 +139,10 @@ def check_assumption(inputs: Any) -> AssumptionReport:
 
 def _finite_matrix(inputs: Any) -> Array:
     try:
+        if np.iscomplexobj(inputs) or np.ma.isMaskedArray(inputs):
+            raise TypeError
         x = np.asarray(inputs, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, MemoryError, RecursionError, RuntimeError):
         raise InputError("inputs", f"<{type(inputs).__name__}>", "a real array of shape (m, d)") from None
     if x.ndim != 2 or x.size == 0:
         raise InputError("inputs", f"<array of shape {x.shape}>", "a non-empty array of shape (m, d)")

@@ -1,7 +1,7 @@
 """The command line: `tpsim run`, `plan`, `converge`, `verify`, `figures`, `sweep`.
 
 Exit codes: 0; 1 a claim that `verify` checks has failed; 2 bad input (one line on stderr, nothing written); 3 the run
-had to stop (what was finished is written); 130 interrupted.
+had to stop (what was finished is written); 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import Notice, RunStopped, TpsimError
+from .errors import Interrupted, Notice, RunStopped, TpsimError
 
 if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most errors come at once
     from pathlib import Path
@@ -28,13 +29,14 @@ if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most e
     from .job import Job
 
 OK, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
+SIGNALLED = 128  # plus the number of the signal, as shells have it
 
 
 class _Parser(argparse.ArgumentParser):
     """Errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         _say("error", "the sizes asked for do not fit into memory")
         return BAD_INPUT
+    except Interrupted as stop:
+        given = list(sys.argv[1:] if argv is None else argv)
+        again = shlex.join(["tpsim", *given, *["--resume"] * ("--resume" not in given)])
+        _say("interrupted", f"{stop}; to go on: {again}")
+        return SIGNALLED + stop.signum
     except KeyboardInterrupt:
         _say("interrupted", "nothing was written")
         return INTERRUPTED
@@ -85,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--output", metavar="DIR", help=f"default: {folder}, or the first free {folder}-K")
         sub.add_argument("--force", action="store_true", help="replace the results that DIR holds")
         sub.add_argument("--quiet", action="store_true", help="print nothing but notices and errors")
+    sub = commands.choices["run"]
+    sub.add_argument("--checkpoint", metavar="DIR", help="keep what the run has reached in DIR; see --resume")
+    sub.add_argument("--checkpoint-seconds", type=float, default=300.0, metavar="S", help="default: every 300 s")
+    sub.add_argument("--resume", action="store_true", help="go on from the checkpoints in DIR, if there are some")
     for name in ("sweep", "figures"):
         sub = commands.choices[name]
         sub.add_argument("--output", metavar="DIR", help=f"default: tpsim-{name}; networks that it holds are kept")
@@ -128,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     read = config.read(arguments.config, arguments.set, used=config.RUN)
     folder = output.choose(arguments.output, arguments.force)
     job = _prepare(read)
+    job = job.with_checkpoints(arguments.checkpoint, arguments.checkpoint_seconds, arguments.resume)
     if not arguments.quiet:
         _announce(job)
     start, stopped = time.perf_counter(), None

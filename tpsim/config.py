@@ -32,9 +32,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from .errors import FileError, InputError
+from .files import check_plain
 
 Number = StrictInt | StrictFloat
 PerLayer = Number | list[Number]
+MOST = 1 << 20  # bytes of a configuration
 _CLOSED = ConfigDict(extra="forbid")
 
 DEMO = """
@@ -244,6 +246,7 @@ def read(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
+        check_plain(path, MOST)
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from None

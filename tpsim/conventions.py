@@ -47,9 +47,8 @@ def conventions(
     for l, scale in enumerate(network.scales, 1):
         shape, place = ("n x d", 0) if l == 1 else ("n x n", 1) if l <= L else ("1 x n", 2)
         powers = (0.0 - 2.0 * row.init[place], 0.0 - row.rate[place])
-        rows.append(
-            Layer(f"W^{l}", shape, float(scale**2), powers[0], float(first[l - 1]), float(last[l - 1]), powers[1])
-        )
+        variance = float(scale) * float(scale)  # infinite where it overflows
+        rows.append(Layer(f"W^{l}", shape, variance, powers[0], float(first[l - 1]), float(last[l - 1]), powers[1]))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -52,10 +53,59 @@ class FileError(TpsimError):
     """A file that is missing, damaged or not what it claims to be."""
 
 
+class Damaged(FileError):
+    """A file that is there and is not what it was when it was written, or was made to be something else.
+
+    Attributes
+    ----------
+    path, name, reason : the file, its name, and what is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.name, self.reason = path, path.name, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)
+
+
+class CheckpointError(FileError):
+    """A checkpoint that cannot be written, or that is there and cannot be used.
+
+    Attributes
+    ----------
+    path, reason : the file, and what is wrong with it.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run with checkpoints that a signal has stopped: what was finished is in them.
+
+    Attributes
+    ----------
+    signum : int
+        The signal.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 class Notice(UserWarning):
     """Something legal that the user should know of (kept in `run.attrs["notices"]`)."""
 
 
 def _short(value: object, limit: int = 80) -> str:
-    text = value if isinstance(value, str) and value.startswith("<") else repr(value)
+    try:
+        text = str(value) if isinstance(value, str) and value.startswith("<") else repr(value)
+    except Exception:  # a class of the user's, a list in itself a thousand times, an integer of 5000 digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -102,7 +102,10 @@ def stage_task(task: Task, goal: Goal, particles: int, replicas: int, tolerance:
         tolerance = default_tolerance(task.settings.noise, particles)
     settings = replace(task.settings, particles=particles, tolerance=tolerance)
     threads = threads_of(goal.arguments["threads"], workers, particles)
-    stage = replace(task, settings=settings, replicas=replicas, workers=workers, threads=threads, goal=None)
+    own = task.checkpoint and task.checkpoint.within(f"particles-{particles}-tolerance-{tolerance:.17g}")
+    stage = replace(
+        task, settings=settings, replicas=replicas, workers=workers, threads=threads, goal=None, checkpoint=own
+    )
     check_memory(stage)
     return stage
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from . import accuracy, data
 from .activations import ACTIVATIONS
+from .checkpoint import with_checkpoints
 from .config import TABLES, Config, SimulationTable, StepSchedule, TrainingTable
 from .errors import InputError
 from .goal import prepare_goal
@@ -22,6 +23,7 @@ from .run import execute
 from .task import Task, resolve_settings
 
 ARRAYS = ("inputs", "targets", "probes", "probe_targets")
+OPTIONS = ("checkpoint", "checkpoint_seconds", "resume")  # which a command line has, and no file
 SETTINGS = ("particles", "noise", "sobol", "tolerance", "seed", "max_rank", "dtype")
 SNAPSHOT_BYTES = 2**30  # what may be spent on particle snapshots that only a figure needs
 
@@ -48,6 +50,11 @@ class Job:
             if self.task.goal is None:
                 return execute(self.task, progress)
             return accuracy.execute(self.task, progress, report)
+
+    def with_checkpoints(self, folder: str | None, seconds: float, resume: bool) -> Job:
+        """Return the job with checkpoints; InputError as `tpsim.simulate`."""
+        with named("simulation"):
+            return replace(self, task=with_checkpoints(self.task, folder, seconds, resume))
 
     def resolved(self, run: xr.Dataset) -> Config:
         """Return the configuration of a run of this job: with a target that of the last stage, without the target."""
@@ -95,6 +102,8 @@ def named(section: str) -> Iterator[None]:
         yield
     except InputError as error:
         field = error.field.split("[")[0].split(".")[0]
+        if field in OPTIONS:
+            raise InputError("--" + field.replace("_", "-"), error.value, error.allowed) from None
         if section in TABLES and field not in {entry.name for entry in fields(TABLES[section])}:
             section = next((s for s, table in TABLES.items() if field in {e.name for e in fields(table)}), "data")
         if error.field.startswith(f"{section}."):

@@ -27,6 +27,13 @@ class Loss:
     value: Callable[[Array, Array], Array]
     derivative: Callable[[Array, Array], Array]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InputError("name", self.name, "a string")
+        for field, function in (("value", self.value), ("derivative", self.derivative)):
+            if not callable(function):
+                raise InputError(field, function, "an elementwise function of (f, y)")
+
 
 def _sigmoid(a: Array) -> Array:
     e = np.exp(-np.abs(a))  # never overflows
@@ -64,6 +71,9 @@ def resolve_loss(loss: str | Loss | ValueAndDerivative) -> Loss:
         For an unknown name or something that is not a pair of callables.
     """
     if isinstance(loss, Loss):
+        if loss not in LOSSES.values():
+            _try("value", loss.value)
+            _try("derivative", loss.derivative)
         return loss
     if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]

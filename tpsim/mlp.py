@@ -30,6 +30,7 @@ from .core import (
     inner,
 )
 from .core.rows import aligned
+from .core.saved import Saved, nested
 from .problem import Network
 
 Array = np.ndarray
@@ -153,6 +154,37 @@ class State:
         none = np.empty(0)
         h, x, slope, dh = ([none, *(block[:k] for block in kind)] for kind in self._memory[0])
         return Fields(step, samples, h, x, slope, dh)
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: views of all arrays over particles, and everything that was counted."""
+        parts: dict[str, dict[str, Array]] = {f"space/{l}": space.state() for l, space in self.space.items()}
+        parts |= {f"matrix/{l}": matrix.state() for l, matrix in self.hidden.items()}
+        parts |= {"accumulated": self.first.accumulated.state(), "readout": self.readout.state()}
+        drawn = {} if self.readout_0 is None else {"readout_0": self.readout_0}
+        return nested(parts) | drawn
+
+    def restore(self, saved: Saved) -> None:
+        """Become the state that `state` described, of the same network, inputs, settings and replica.
+
+        Raises
+        ------
+        ValueError
+            An array is missing, or has another form than this state's.
+        """
+        draws, r = self.first.draws, len(self.first.basis)
+        for l, space in self.space.items():
+            space.restore(saved.within(f"space/{l}"))
+        for l, matrix in self.hidden.items():
+            matrix.restore(saved.within(f"matrix/{l}"))
+        self.first.accumulated.restore(saved.within("accumulated"))
+        if not len(draws) == len(self.first.accumulated) == r:
+            raise ValueError(f"W^1 has {len(draws)} draws and {len(self.first.accumulated)} updates, and not {r}")
+        self.readout.restore(saved.within("readout"))
+        drawn = "readout_0" in saved
+        if len(self.readout) != drawn:
+            raise ValueError(f"What has {len(self.readout)} rows, and not {int(drawn)}")
+        if drawn:
+            self.readout_0 = saved.take("readout_0", (self.settings.particles,), np.float64)
 
 
 def forward(state: State, step: int, samples: Array, parts: bool = False, whole: bool = True) -> Fields:

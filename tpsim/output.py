@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import FileError, InputError
+from .files import check_plain
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT = "tpsim-output"
 POOLED = 16384  # particles per density, all replicas together, that a result keeps when only the pictures need them
 SUMMARY = "summary.json"
+MOST = 1 << 20  # bytes of a summary
 
 
 def choose(output: str | None, force: bool = False, default: str = DEFAULT) -> Path:
@@ -117,11 +119,12 @@ def _move(temporary: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 def _earlier(folder: Path) -> list[str]:
-    """Names of the files that an earlier run says it wrote."""
+    """Names of the files that an earlier run says it wrote, of which those that are files in this folder count."""
     try:
+        check_plain(folder / SUMMARY, MOST)
         names = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["files"]
-        return [name for name in names if Path(name).name == name]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [name for name in names if Path(name).name == name and os.path.isfile(folder / name)]
+    except (FileError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

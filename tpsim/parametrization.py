@@ -14,10 +14,17 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .problem import Network, Training, per_layer
+from .problem import Network, Training, per_layer, positive_int
 
 Array = np.ndarray
 Three = tuple[float, float, float]
+
+
+LARGEST_POWER = 8  # of the width; those of Table 2 are at most 1
+
+
+def _is_power(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_POWER
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,13 @@ class Parametrization:
     name: str
     init: Three
     rate: Three
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError("name", self.name, "a string that is not empty")
+        for field, powers in (("init", self.init), ("rate", self.rate)):
+            if not isinstance(powers, list | tuple) or len(powers) != 3 or not all(map(_is_power, powers)):
+                raise InputError(field, powers, f"three numbers of size at most {LARGEST_POWER}")
 
     def init_std(self, scales: Array, width: int) -> Array:
         """Standard deviations s_l n^-b_l of the entries of W^1..W^{L+1}, an array (L+1,)."""
@@ -126,7 +140,14 @@ def appendix_a(
     InputError
         An unknown name, or a learning rate that is no number >= 0.
     """
-    row = APPENDIX_A[resolve_parametrization(parametrization).name]
+    for value, kind in ((network, Network), (training, Training)):
+        if not isinstance(value, kind):
+            raise InputError(kind.__name__.lower(), value, f"a tpsim.{kind.__name__}")
+    positive_int("dimension", dimension)
+    name = resolve_parametrization(parametrization).name
+    if name not in APPENDIX_A:
+        raise InputError("parametrization", name, f"one of {', '.join(APPENDIX_A)}")
+    row = APPENDIX_A[name]
     eta = float(per_layer("learning_rate", learning_rate, 0)[0])
     layers = network.depth + 1
     rates = eta * float(dimension) ** _spread(row.rate_powers, layers)

@@ -12,12 +12,14 @@ Below the last layer Z is sampled, in antithetic pairs; in the last layer it is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .core import FORWARD, GaussianMatrix, Rows, count, expand, forward_pass
 from .core.passes import Sums, smoothed_output
+from .core.saved import Saved
 from .core.stack import buffer
 from .mlp import State, Terms
 
@@ -48,8 +50,22 @@ class Frame:
             state.readout.array[0],
         )
 
+    def state(self) -> dict[str, Array]:
+        """What `restored` takes."""
+        return {"first": self.first, "readout": self.readout} | {f"core/{l}": S for l, S in self.cores.items()}
 
-def replay(state: State, frames: list[Frame], probes: Array) -> Array:
+    @classmethod
+    def restored(cls, saved: Saved, step: int, state: State) -> Frame:
+        """Return the frame of a step from what its `state` was; `state` is the network's, at a later step."""
+        M, r = state.settings.particles, len(state.first.basis)
+        cores = {l: saved.take(f"core/{l}", (None, None), np.float64) for l in state.hidden}
+        for l, S in cores.items():
+            if S.shape[0] > len(state.hidden[l].D) or S.shape[1] > len(state.hidden[l].X):
+                raise ValueError(f"a core of shape {S.shape} for ranks {state.hidden[l].ranks}")
+        return cls(step, saved.take("first", (r, M), np.float64), cores, saved.take("readout", (M,), np.float64))
+
+
+def replay(state: State, frames: list[Frame], probes: Array, look: Callable[[], None] = lambda: None) -> Array:
     """Return f_t(xi*) for the steps of `frames` and the probe inputs, shape (frames, p).
 
     Parameters
@@ -57,6 +73,7 @@ def replay(state: State, frames: list[Frame], probes: Array) -> Array:
     state : State after training; it is not changed.
     frames : what was kept at the wanted steps.
     probes : (p, d)
+    look : called before each frame; may raise.
 
     Error: as f on the training samples, plus the sampling of Z below the last layer, O(M^-1/2) in the antithetic odd
     part only; a probe that is a training input returns that sample's f up
@@ -69,6 +86,7 @@ def replay(state: State, frames: list[Frame], probes: Array) -> Array:
         block = slice(start, min(start + CHUNK, len(probes)))
         noise = _residual_noise(state, range(block.start, block.stop))
         for k, frame in enumerate(frames):
+            look()
             out[k, block] = np.mean([_evaluate(state, frame, probes[block], noise, sign) for sign in signs], axis=0)
     return out
 

@@ -22,7 +22,7 @@ def _matrix(field: str, value: Any, ndim: int, columns: int | None = None) -> Ar
         if np.iscomplexobj(value) or np.ma.isMaskedArray(value):
             raise TypeError
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, MemoryError, RecursionError, RuntimeError):
         raise InputError(field, f"<{type(value).__name__}>", f"a plain real array of shape {shape}") from None
     if array.ndim != ndim:
         raise InputError(field, f"<array of shape {array.shape}>", f"an array of shape {shape}")
@@ -94,11 +94,16 @@ def positive_int(field: str, value: Any, minimum: int = 1) -> int:
 def per_layer(field: str, value: Any, depth: int) -> Array:
     """Return a scalar or L+1 values as an array (L+1,): entry l-1 belongs to W^l."""
     try:
+        if np.iscomplexobj(value) or np.ma.isMaskedArray(value):
+            raise TypeError
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, MemoryError, RecursionError, RuntimeError):
         raise InputError(field, value, f"a number >= 0, or {depth + 1} of them") from None
     if array.ndim == 0:
-        array = np.full(depth + 1, float(array))
+        try:
+            array = np.full(depth + 1, float(array))
+        except (MemoryError, ValueError, OverflowError):
+            raise InputError("depth", depth, "fewer layers: one number for each does not fit into memory") from None
     if array.shape != (depth + 1,):
         raise InputError(field, value, f"a scalar or {depth + 1} values, one per weight matrix W^1..W^{depth + 1}")
     if not np.isfinite(array).all() or (array < 0).any():
@@ -197,8 +202,16 @@ class Training:
 
     def rates(self, step: int, depth: int) -> Array:
         """eta_1 .. eta_{L+1} at `step`, an array (L+1,)."""
-        value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        value = self._asked(step) if callable(self.learning_rate) else self.learning_rate
         return per_layer("learning_rate", value, depth)
+
+    def _asked(self, step: int) -> Any:
+        """What the user's function says."""
+        try:
+            return self.learning_rate(step)  # type: ignore[operator]
+        except Exception as error:
+            what = f"<{type(error).__name__}: {error} at step {step}>"
+            raise InputError("learning_rate", what, "a function of the step that returns a number, or L+1") from error
 
     def batch_indices(self, samples: int) -> Iterator[Array]:
         """Yield B_0, B_1, ...: sorted sample indices, one array per step (Definition 3.1).

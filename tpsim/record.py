@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from .core import Parts, count, inner
 from .core.kernels import inner_change, inner_rows
+from .core.saved import Saved, nested
 from .core.stack import buffer
 from .mlp import Fields, State
 from .probes import Frame
@@ -116,10 +118,14 @@ class Recorder:
     def _keep_initial(self, fields: Fields) -> None:
         """Copy the fields of step 0 with which later ones are compared."""
         for name, z, kernels in (("h", fields.h, fields.kernel_h), ("x", fields.x, fields.kernel_x)):
-            if self.schedule.wants(f"feature_change_{name}", f"kernel_{name}0"):
+            if self._compares(name):
                 self._initial[name] = [one.copy() for one in z]
                 squares = [np.trace(kernel) for _, kernel in sorted(kernels.items())]
                 self._sizes[name] = [np.empty(0), *(np.sqrt([square]) for square in squares)]
+
+    def _compares(self, kind: str) -> bool:
+        """Whether the fields of step 0 are wanted at later steps."""
+        return self.schedule.wants(f"feature_change_{kind}", f"kernel_{kind}0")
 
     def _record(self, t: int, state: State, fields: Fields, chi: Array, loss: float, batch: Array) -> None:
         put = self.arrays
@@ -239,6 +245,51 @@ class Recorder:
             if self.schedule.parts:
                 put["Z_h_parts"][t, l - 1] = _stack(forward_parts(state, fields, l))
                 put["Z_dx_parts"][t, l - 1] = _stack(backward_parts(state, fields, l))
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes, as views: filled rows, frames, the first step's fields, and the last step's features.
+
+        `undefined`, which is text, is left to the caller.
+        """
+        parts = {"arrays": {name: array[: self._filled(name)] for name, array in self.arrays.items()}}
+        parts["frames"] = {"count": np.array(len(self.frames))}
+        parts |= {f"frames/{k}": frame.state() for k, frame in enumerate(self.frames)}
+        for kind, fields in self._initial.items():
+            parts[f"initial/{kind}"] = {str(l): z for l, z in enumerate(fields) if l}
+            parts[f"size/{kind}"] = {str(l): size for l, size in enumerate(self._sizes[kind]) if l}
+        if (last := self._previous) is not None:
+            parts["previous"] = {str(l): last.x[l] for l in range(1, self.depth)}
+            parts["previous"]["samples"] = np.asarray(last.samples, np.int64)
+        return nested(parts)
+
+    def restore(self, saved: Saved, step: int, state: State) -> None:
+        """Become the recorder that `state` described at the beginning of `step`, of a schedule with the same past."""
+        plan, M, m = self.schedule, state.settings.particles, len(state.first.coordinates)
+        steps = (plan.record, plan.joint, plan.snapshot)
+        self._recorded, self._joined, self._pictured = (bisect.bisect_left(one, step) for one in steps)
+        for name, array in self.arrays.items():
+            filled = self._filled(name)
+            array[:filled] = saved.take(f"arrays/{name}", (filled, *array.shape[1:]), np.float64)
+        frames, past = saved.count("frames/count"), [t for t in plan.probe if t < step]
+        if frames != len(past):
+            raise ValueError(f"{frames} frames, and not {len(past)}")
+        self.frames = [Frame.restored(saved.within(f"frames/{k}"), t, state) for k, t in enumerate(past)]
+        layers, none = range(1, self.depth + 1), np.empty(0)
+        for kind in (kind for kind in "hx" if step and self._compares(kind)):
+            own, sizes = saved.within(f"initial/{kind}"), saved.within(f"size/{kind}")
+            self._initial[kind] = [none, *(own.take(str(l), (m, M), np.float64) for l in layers)]
+            self._sizes[kind] = [none, *(sizes.take(str(l), (1,), np.float64) for l in layers)]
+        if step:
+            last = saved.within("previous")
+            samples = last.take("samples", (None,), np.int64)
+            x = [none, *(last.take(str(l), (len(samples), M), np.float64) for l in layers[:-1])]
+            self._previous = Fields(step - 1, samples, [], x, [], [])
+
+    def _filled(self, name: str) -> int:
+        """Rows of an array that are filled."""
+        if name in ("kernel_h0", "kernel_x0"):
+            return self._joined
+        return self._pictured if name.startswith("Z_") else self._recorded
 
 
 def _next(steps: tuple[int, ...], filled: int) -> int | None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import io
 import json
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import numpy as np
 import xarray as xr
 
 from .activations import fingerprint
 from .conventions import parametrization_title
 from .core import GUARDS
-from .errors import FileError
+from .errors import Damaged, FileError, InputError
+from .files import file_path, plain_bytes
 from .problem import Network, Problem, Training
 from .record import Schedule
+from .store import check_seal, netcdf, parsed
 from .task import Task
 
 Array = np.ndarray
@@ -125,18 +125,7 @@ def label(
 def attributes(task: Task, notices: list[str]) -> dict[str, Any]:
     """Return what a run says of itself."""
     settings = task.settings
-    config = describe_arguments(task.problem, task.network, task.training) | {
-        "simulation": {
-            "particles": settings.particles,
-            "noise": settings.noise,
-            "sobol": settings.sobol,
-            "tolerance": settings.tolerance,
-            "seed": settings.seed,
-            "max_rank": settings.max_rank,
-            "limit": task.limit,
-            "dtype": settings.dtype,
-        },
-    }
+    config = describe_arguments(task.problem, task.network, task.training) | {"simulation": describe_settings(task)}
     short = parametrization_title(task.limit).split(":")[0]
     width = f"{short} networks of width {settings.particles}, without their matrices"
     return {
@@ -146,6 +135,21 @@ def attributes(task: Task, notices: list[str]) -> dict[str, Any]:
         "particles": settings.particles,
         "versions": json.dumps(versions()),
         "notices": "\n".join(notices),
+    }
+
+
+def describe_settings(task: Task) -> dict[str, Any]:
+    """Return how the limit is simulated, ready for JSON."""
+    settings = task.settings
+    return {
+        "particles": settings.particles,
+        "noise": settings.noise,
+        "sobol": settings.sobol,
+        "tolerance": settings.tolerance,
+        "seed": settings.seed,
+        "max_rank": settings.max_rank,
+        "limit": task.limit,
+        "dtype": settings.dtype,
     }
 
 
@@ -194,35 +198,59 @@ def _digest(array: Array) -> str:
 def standard_error(values: xr.DataArray | xr.Dataset) -> Any:
     """Standard error of the mean over independent replicas: std(ddof=1) / sqrt(R); NaN for one replica.
 
+    Of a dataset: of its variables that have replicas.
+
     NaN where a replica is not a number, as a network that diverged is. Particles within a run are not independent, so
     nothing else is an error bar.
     """
+    _check_replicas("values", values)
     replicas = values.sizes["replica"]
+    if isinstance(values, xr.Dataset):
+        values = values[[name for name in values.data_vars if "replica" in values[name].dims]]
     if replicas < 2:
         return xr.full_like(values.isel(replica=0, drop=True), np.nan, dtype=float)
-    return values.std("replica", ddof=1, skipna=False) / np.sqrt(replicas)
+    with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow it is infinite
+        return values.std("replica", ddof=1, skipna=False) / np.sqrt(replicas)
+
+
+def _check_replicas(field: str, values: Any) -> None:
+    """Refuse what has no replicas, or other things than real numbers over them."""
+    if not isinstance(values, xr.Dataset | xr.DataArray):
+        raise InputError(field, f"<{type(values).__name__}>", "an xarray.Dataset or DataArray")
+    if values.sizes.get("replica", 0) < 1:
+        raise InputError(field, f"<dimensions {dict(values.sizes)}>", "a dimension replica of at least one")
+    for array in values.data_vars.values() if isinstance(values, xr.Dataset) else [values]:
+        if "replica" in array.dims and array.dtype.kind not in "biuf":
+            raise InputError(field, f"<{array.name} of type {array.dtype}>", "real numbers")
 
 
 def summary(run: xr.Dataset) -> xr.Dataset:
     """Mean and standard error over replicas of every quantity: dimension `statistic` = mean, se."""
+    if not isinstance(run, xr.Dataset):
+        raise InputError("run", f"<{type(run).__name__}>", "an xarray.Dataset")
+    _check_replicas("run", run)
     named = run[[name for name in run.data_vars if "replica" in run[name].dims]]
-    both = xr.concat([named.mean("replica", skipna=False), standard_error(named)], dim="statistic")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = named.mean("replica", skipna=False)
+    both = xr.concat([mean, standard_error(named)], dim="statistic")
     return both.assign_coords(statistic=["mean", "se"])
 
 
 def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write a run as netCDF4, at once: a temporary file that is renamed when it is complete.
+    """Write a run as netCDF4 with a checksum, at once: a temporary file that is renamed when it is complete.
 
     Raises
     ------
+    InputError
+        Not a dataset that netCDF can hold, or not a path.
     FileError
         The folder does not exist or cannot be written.
     """
-    path = Path(path)
+    path, data = file_path("path", path), _packed(run)
     try:
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # mkstemp's would be the owner's only
         try:
-            temporary.write_bytes(netcdf(run))
+            temporary.write_bytes(data)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -231,31 +259,33 @@ def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def netcdf(run: xr.Dataset) -> bytes:
-    """Return the bytes of the netCDF4 file of a dataset: on a full disk HDF5 itself would crash the process."""
-    buffer = io.BytesIO()
-    encoding = {name: {"zlib": True, "complevel": 1} for name in run.data_vars if run[name].size > 4096}
-    with h5netcdf.File(buffer, "w") as file:
-        run.dump_to_store(xr.backends.H5NetCDFStore(file), encoding=encoding)
-    return buffer.getvalue()
+def _packed(run: Any) -> bytes:
+    """The bytes of the file, where `run` is something that netCDF can hold."""
+    if not isinstance(run, xr.Dataset):
+        raise InputError("run", f"<{type(run).__name__}>", "an xarray.Dataset")
+    try:
+        return netcdf(run)
+    except (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError) as error:
+        reason = f"<{type(error).__name__}: {error}>"
+        raise InputError("run", reason, "a dataset of numbers and strings, which netCDF can hold") from error
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Read a run that `save` wrote.
+    """Read a run that `save` wrote, whole and unchanged: any other byte in it is found out (`tpsim.store`).
 
     Raises
     ------
+    InputError
+        Not a path.
     FileError
-        Missing, damaged, or not a tpsim result.
+        Missing, unreadable, or larger than the memory.
+    Damaged
+        A `FileError`: changed since it was written, of another format, or not a tpsim result.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileError(f"{path}: no such file")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as opened:
-            run = opened.load()
-    except Exception as error:  # h5py and xarray raise half a dozen unrelated types on damage
-        raise FileError(f"{path}: not a readable netCDF4 file ({type(error).__name__}: {error})") from error
-    if not str(run.attrs.get("title", "")).startswith("tpsim"):
-        raise FileError(f"{path}: not a tpsim result (its title attribute is missing)")
-    return run
+    path = file_path("path", path)
+    data = plain_bytes(path)
+    check_seal(path, data)
+    with parsed(path, data) as opened:
+        if not str(opened.attrs.get("title", "")).startswith("tpsim"):
+            raise Damaged(path, "not a tpsim result (its title attribute is missing)")
+        return opened.load()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import signal
-import threading
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import joblib
 import numba
@@ -16,16 +16,17 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from .checkpoint import SECONDS, Keeper, Pause, Remark, kept, with_checkpoints
 from .core import GUARDS, MaxRank, Noise, SpaceFull, counting
 from .errors import Diverged, Notice, RankError
 from .goal import prepare_goal
-from .mlp import Fields, State, backward, forward, update
+from .mlp import Fields, backward, forward, update
 from .parametrization import MUP, TABLE_2
 from .probes import replay
 from .problem import Network, Problem, Training
 from .progress import Bar, Progress, Relay
-from .record import Recorder
 from .results import assemble
+from .signals import block_signals, interrupts_deferred
 from .task import Task
 
 Array = np.ndarray
@@ -42,6 +43,7 @@ class Replica:
     stopped: str | None = None
     kind: type[Diverged] | type[RankError] | None = None
     notices: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # notices that are no part of the result
 
 
 def simulate(
@@ -70,6 +72,9 @@ def simulate(
     max_seconds: float | None = None,
     max_bytes: int | None = None,
     quantities: Sequence[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = SECONDS,
+    resume: bool = False,
 ) -> xr.Dataset:
     """Simulate the infinite-width limit of training `network` on `problem`: that of muP unless `limit` says otherwise.
 
@@ -125,6 +130,12 @@ def simulate(
     max_seconds, max_bytes : optional, with target_error
         The budget: wall-clock seconds of all stages together (default: 600), and the memory of each (default: 0.8 of
         what is free). Where it is predicted not to suffice the best run that it allows is returned, with a `Notice`.
+    checkpoint : path, optional
+        A folder in which the run keeps what it has reached, every `checkpoint_seconds` and at the end. SIGTERM and
+        SIGINT then finish the step, write a checkpoint and raise `Interrupted`. See docs/reliability.md.
+    resume : bool
+        Go on from the checkpoints of the same run, where there are some: the result is bit-identical to that of a run
+        that nobody has disturbed. `workers`, `threads`, `steps` and `replicas` may be others.
 
     Returns
     -------
@@ -139,6 +150,10 @@ def simulate(
         The lower bound of the memory does not fit, or more arrays than particles at step 0.
     Diverged, RankError
         The run had to stop; its finished steps are in the exception's `run`.
+    CheckpointError
+        No checkpoint can be used, or they are those of another run.
+    Interrupted
+        A signal has ended a run with checkpoints.
 
     Source: Chen et al. 2025, Appendix B, corrected (docs/algorithm.md).
     Error: spread of f over replicas about M^-0.6 to M^-0.8 with Sobol points, M^-0.5 without; bias O(1/M), measured in
@@ -152,7 +167,7 @@ def simulate(
         limit=limit, dtype=dtype, target_error=target_error, max_seconds=max_seconds, max_bytes=max_bytes,
         quantities=quantities,
     )  # fmt: skip
-    return execute(task, progress)
+    return execute(with_checkpoints(task, checkpoint, checkpoint_seconds, resume), progress)
 
 
 def execute(task: Task, progress: Progress = None) -> xr.Dataset:
@@ -165,24 +180,30 @@ def execute(task: Task, progress: Progress = None) -> xr.Dataset:
         from . import accuracy
 
         return accuracy.execute(task, progress)
-    with Bar(progress, task.replicas, task.training.steps + 1) as bar:
+    with kept(task) as task, Bar(progress, task.replicas, task.training.steps + 1) as bar:
         results = run_all(task, bar)
     return finish(task, results)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
-def run_replica(task: Task, replica: int, report: Callable[[int, float], None] = lambda step, loss: None) -> Replica:
-    """One independent run of the limit: the algorithm."""
-    problem, settings, schedule = task.problem, task.settings, task.schedule
+def run_replica(
+    task: Task,
+    replica: int,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    notices: list[str] | None = None,
+) -> Replica:
+    """One independent run of the limit: the algorithm. `notices` are those given so far, which the caller collects."""
+    problem, schedule = task.problem, task.schedule
     network, training = task.engine
     everyone = np.arange(problem.samples)
-    recorder = Recorder(schedule, network.depth, problem.samples, settings.particles)
-    state = State(network, problem.inputs, settings, replica)
-    step = 0
+    keeper = Keeper(task, replica, notices)
+    first, state, recorder = keeper.begin()
+    step = first
     stopped: str | None = None
     kind: type[Diverged] | type[RankError] | None = None
     try:
-        for step, batch in enumerate(task.batches()):
+        for step, batch in enumerate(task.batches(first), first):
+            keeper.turn(step, state, recorder)
             samples = everyone if schedule.full(step) else batch
             whole = schedule.moments(step)
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot, whole)
@@ -202,15 +223,15 @@ def run_replica(task: Task, replica: int, report: Callable[[int, float], None] =
             step += 1
     except (SpaceFull, MaxRank) as error:
         stopped, kind = f"{error} (at step {step})", RankError
-    notices = []
+    undefined = []
     if recorder.undefined:
-        notices = [f"undefined ratios (zero denominators) are NaN in: {', '.join(sorted(recorder.undefined))}"]
+        undefined = [f"undefined ratios (zero denominators) are NaN in: {', '.join(sorted(recorder.undefined))}"]
     arrays = _normalise(task, recorder.arrays)
     if problem.probes is not None and recorder.frames:
-        seen = replay(state, recorder.frames, problem.probes)
+        seen = replay(state, recorder.frames, problem.probes, keeper.look)
         arrays["f_probe"] = np.full((len(schedule.probe), len(problem.probes)), np.nan)  # one shape, however far it got
         arrays["f_probe"][: len(seen)] = seen
-    return Replica(arrays, step, stopped, kind, notices)
+    return Replica(arrays, step, stopped, kind, undefined, keeper.remarks)
 
 
 def _normalise(task: Task, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -259,7 +280,7 @@ def _not_finite(kernels: dict[int, Array], name: str) -> str | None:
 def run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
     """`run_replica` with the task's threads, its notices collected instead of given, and its guards counted."""
     with quietly(task) as notices, counting() as guards:
-        result = run_replica(task, replica, report)
+        result = run_replica(task, replica, report, notices)
     result.notices += notices
     result.arrays["guards"] = np.array([guards[name] for name in GUARDS])
     return result
@@ -267,49 +288,67 @@ def run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) 
 
 @contextmanager
 def quietly(task: Task) -> Iterator[list[str]]:
-    """The task's threads, and one for BLAS; yields the list that gets the notices of the block when it ends."""
+    """The task's threads, and one for BLAS; yields the list that gets the notices of the block."""
     before, notices = numba.get_num_threads(), list[str]()
     numba.set_num_threads(task.threads)
     try:
-        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+            shown = warnings.showwarning
+
+            def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+                if issubclass(category, Notice) and not issubclass(category, Remark):
+                    notices.append(str(message))
+                else:
+                    shown(message, category, *place, **more)
+
             warnings.simplefilter("always", Notice)
+            warnings.showwarning = show
             yield notices
     finally:
         numba.set_num_threads(before)
-    for warning in caught:
-        if issubclass(warning.category, Notice):
-            notices.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def run_all(task: Task, bar: Bar, first: int = 0) -> list[Replica]:
-    """Run replicas first..R-1 here or in worker processes; the order of the results is that of the replicas."""
+    """Run replicas first..R-1 here or in worker processes; the order of the results is that of the replicas.
+
+    Raises
+    ------
+    Pause
+        A stop was requested; every process has written its checkpoint.
+    """
     replicas = range(first, task.replicas)
     if task.workers == 1:
         return [run_quietly(task, r, functools.partial(bar.step, r)) for r in replicas]
     threads = joblib.parallel_config(backend="loky", inner_max_num_threads=task.threads)
     with threads, Relay(bar) as relay:
-        jobs = (joblib.delayed(run_quietly)(task, r, relay.log(r)) for r in replicas)
-        with interrupts_ignored():
+        jobs = (joblib.delayed(run_in_worker)(task, r, relay.log(r)) for r in replicas)
+        with interrupts_deferred():
             results = joblib.Parallel(n_jobs=task.workers, return_as="generator")(jobs)  # starts the processes
-        return list(results)
+        return _arrived(list(results))
 
 
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which a terminal sends to all: this process ends them, in silence.
+def _arrived(results: list[Replica | Pause]) -> list[Replica]:
+    """Say what the workers had to say, and stop if they did."""
+    pauses = [result for result in results if isinstance(result, Pause)]
+    replicas = [result for result in results if isinstance(result, Replica)]
+    for remark in (remark for replica in replicas for remark in replica.remarks):
+        warnings.warn(remark, Remark, stacklevel=5)
+    if pauses:
+        raise next((pause for pause in pauses if pause.error is not None), pauses[0])
+    return replicas
 
-    One that comes while the block lasts, about a second, is lost.
+
+def run_in_worker(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica | Pause:
+    """`run_quietly` in a process that leaves signals to the one that has started it.
+
+    A `Pause` is returned: raised, it would end the other processes in the middle of what they write.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-        yield  # not ours to change
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if task.checkpoint is not None:
+        block_signals()
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return run_quietly(task, replica, report)
+    except Pause as pause:
+        return pause
 
 
 def finish(task: Task, results: list[Replica]) -> xr.Dataset:

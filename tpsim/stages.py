@@ -86,7 +86,8 @@ class Workshop:
         """One step, so that no stage is timed with the compiler at work."""
         steps = min(1, self.task.training.steps)
         training, schedule = replace(self.task.training, steps=steps), Schedule(tuple(range(steps + 1)), (0,), (), ())
-        run_all(replace(self.task, training=training, schedule=schedule, replicas=1, workers=1), Bar(False, 1, 1))
+        task = replace(self.task, training=training, schedule=schedule, replicas=1, workers=1, checkpoint=None)
+        run_all(task, Bar(False, 1, 1))
 
     @property
     def spent(self) -> float:
@@ -103,6 +104,8 @@ class Workshop:
         """
         start, done = clock(), 0 if earlier is None else earlier.size.replicas
         task = stage_task(self.task, self.goal, *size, tolerance, self._workers(size, last))
+        if task.checkpoint is not None:
+            task.checkpoint.make()
         with Bar(self.progress, size.replicas - done, task.training.steps + 1) as bar:
             results = ([] if earlier is None else earlier.results) + run_all(task, bar, done)
         if any(result.kind is not None for result in results):

@@ -18,11 +18,12 @@ from .errors import InputError, ResourceError
 from .losses import LOSSES
 from .mlp import Settings
 from .parametrization import TABLE_2, as_mup
-from .plan import check_memory, check_records, most_workers
+from .plan import available_bytes, check_memory, check_records, most_workers
 from .problem import Network, Problem, Training, positive_int
 from .record import JOINT, QUANTITIES, Schedule
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoints
     from .goal import Goal
 
 Array = np.ndarray
@@ -30,6 +31,7 @@ Array = np.ndarray
 PARTICLES, REPLICAS = 4096, 8  # where neither they nor a target are given
 DEFAULT_TOLERANCE = {"matched": 3e-3, "width": 1e-10}
 SMALLEST_TOLERANCE = {"float64": 0.0, "float32": 1e-5}  # residuals of stored arrays are known to 1e-7 in float32
+RATE_BYTES = 100  # of a number in a list and in JSON
 TILES_PER_THREAD = 8  # with fewer, waking a sleeping thread costs more than it saves
 JOINT_SAMPLES = 64  # with more samples the joint kernels are recorded about ten times only
 
@@ -46,6 +48,7 @@ class Task:
     replicas, workers, threads : independent runs, processes that share them, threads of each.
     notices : what the user should know of the data.
     goal : the target for the error of f, of which the task is the first stage; None where all is given.
+    checkpoint : where the run keeps what it has reached; None where it does not.
     """
 
     problem: Problem
@@ -59,6 +62,7 @@ class Task:
     notices: list[str] = field(default_factory=list)
     limit: str = "mup"
     goal: Goal | None = None
+    checkpoint: Checkpoints | None = None
 
     @property
     def lazy(self) -> bool:
@@ -71,9 +75,9 @@ class Task:
         width = self.settings.particles if self.settings.noise == "width" else math.inf
         return as_mup(self.limit, self.network, self.training, width)
 
-    def batches(self) -> Iterator[Array]:
-        """Yield B_0 .. B_{T-1}, and an empty one for the last step, which makes no update."""
-        yield from self.training.batch_indices(self.problem.samples)
+    def batches(self, first: int = 0) -> Iterator[Array]:
+        """Yield B_first .. B_{T-1}, and an empty one for the last step, which makes no update."""
+        yield from itertools.islice(self.training.batch_indices(self.problem.samples), first, None)
         yield np.empty(0, dtype=int)
 
 
@@ -213,11 +217,19 @@ def check_arguments(problem: Problem, network: Network, training: Training) -> N
     listed = training.batches is not None and not isinstance(training.batches, dict)
     for _ in itertools.islice(training.batch_indices(problem.samples), None if listed else 1):
         pass
-    for step in range(training.steps if callable(training.learning_rate) else 1):
-        training.rates(step, network.depth)
+    _check_rates(network, training)
     signs = np.isin(problem.targets, (-1.0, 1.0))
     if training.criterion.name == "logistic" and not signs.all():
         raise InputError("targets", float(problem.targets[~signs][0]), "-1 or +1 with the logistic loss")
+
+
+def _check_rates(network: Network, training: Training) -> None:
+    """Ask a rate that is a function for all steps, whose values are kept with the run."""
+    steps = training.steps if callable(training.learning_rate) else 1
+    if RATE_BYTES * steps * (network.depth + 1) > available_bytes():
+        raise ResourceError(f"steps={steps}: the learning rates of all steps, which are kept, do not fit into memory")
+    for step in range(steps):
+        training.rates(step, network.depth)
 
 
 def _check_room(problem: Problem, training: Training, settings: Settings) -> None:

@@ -30,7 +30,7 @@ from tpsim import Network, Notice, Problem, Training, simulate
 from tpsim.errors import InputError
 from tpsim.problem import positive_int
 from tpsim.progress import Progress
-from tpsim.run import interrupts_ignored
+from tpsim.signals import interrupts_deferred
 
 from .claim import Claim, Verdict
 
@@ -186,7 +186,7 @@ def _networks(pair: Pair, wanted: Mapping[int, range], workers: int) -> dict[int
     else:
         jobs = (joblib.delayed(_piece)(pair, *piece) for piece in pieces)
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            with interrupts_ignored():
+            with interrupts_deferred():
                 results = joblib.Parallel(workers, return_as="generator")(jobs)  # starts the processes
             found = list(results)
     parts = {n: [part for (width, _), part in zip(pieces, found, strict=True) if width == n] for n in wanted}

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..errors import InputError
+from .checks import fields, written
 from .micro import BLOCK, CHUNK, VECTOR, entries, expand_block, reduce_block, stream_row
 from .rows import Rows
 from .stack import Basis, Stack, padded, partial_sums, scratch, unit_of
@@ -229,11 +230,11 @@ def expand(coefficients: Array, basis: Basis, out: Array | None = None) -> Array
     Error: rounding; with float32 storage the sum over the basis is formed in single precision.
     Cost: 2 m r M flops; reads the basis once.
     """
-    stack = Stack.of(basis)
+    stack, coefficients = Stack.of(basis), fields("coefficients", coefficients)
     if out is None:
         out = np.zeros((len(coefficients), stack.particles))
+    written("out", out, (len(out), stack.particles))
     _check_shape("coefficients", coefficients, (len(out), len(stack)))
-    _check_shape("out", out, (len(coefficients), stack.particles))
     if len(stack) and out.size:
         _expand(
             entries(), stack.factors(coefficients), stack.table, stack.single, unit_of(out.shape[1]), out,
@@ -253,8 +254,9 @@ def inner(x: Array, basis: Basis) -> Array:
     Error: rounding; with float32 storage products are formed in single precision and summed in double over blocks.
     Cost: 2 m r M flops; reads the basis once. Bit-identical for any number of threads.
     """
+    x = fields("x", x)
     if isinstance(basis, np.ndarray):
-        return _inner_fields(x, basis)
+        return _inner_fields(x, fields("basis", basis, x.shape[1]))
     stack = Stack.of(basis)
     m, particles = len(x), stack.particles
     _check_shape("x", x, (m, particles))
@@ -299,9 +301,8 @@ def accumulate(rows: Rows, coefficients: Array, x: Array) -> None:
 
     Cost: 2 m r M flops; reads and writes the rows once.
     """
+    stack, x, coefficients = Stack.of(rows), fields("x", x, rows.particles), fields("coefficients", coefficients)
     _check_shape("coefficients", coefficients, (len(x), len(rows)))
-    _check_shape("x", x, (len(x), rows.particles))
-    stack = Stack.of(rows)
     if len(x) and len(rows):
         factors = np.ascontiguousarray(coefficients, rows.dtype)
         unit, work = unit_of(rows.particles), scratch(len(x), 2)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError, ResourceError
+from .checks import integer
+from .checks import key as key_of
 from .guards import count
 from .kernels import expand, inner, inner_rows
 from .noise import Key
 from .orthogonal import directions
 from .rows import Rows
+from .saved import Saved, nested
 from .space import ParticleSpace
 
 Array = np.ndarray
@@ -21,6 +25,7 @@ Array = np.ndarray
 # Below this tolerance residuals are formed explicitly; above it |x|^2 - |c|^2 decides, whose rounding is this squared.
 EXPLICIT_RESIDUAL = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
 FORWARD, BACKWARD = 0, 1
+NUMBER = int | float | np.integer | np.floating
 
 
 class MaxRank(ResourceError):
@@ -128,15 +133,18 @@ class GaussianMatrix:
         max_rank: int | None = None,
         key: Key | None = None,
     ) -> None:
-        if not (np.ndim(scale) == 0 and np.isfinite(scale) and scale >= 0):
+        for field, space in (("source", source), ("target", target)):
+            if not isinstance(space, ParticleSpace):
+                raise InputError(field, space, "a ParticleSpace")
+        if not isinstance(scale, NUMBER) or isinstance(scale, bool) or not 0 <= scale < np.inf:
             raise InputError("scale", scale, "a finite number >= 0")
-        if not 0 < tolerance < 1:
+        if not isinstance(tolerance, NUMBER) or not 0 < tolerance < 1:
             raise InputError("tolerance", tolerance, "a number between 0 and 1, exclusive")
-        if max_rank is not None and max_rank < 1:
-            raise InputError("max_rank", max_rank, "an integer >= 1")
+        if max_rank is not None:
+            integer("max_rank", max_rank, 1)
         self.source, self.target = source, target
         self.scale, self.tolerance, self.max_rank = float(scale), tolerance, max_rank
-        self.key = (source.new_name(), target.new_name()) if key is None else key
+        self.key = (source.new_name(), target.new_name()) if key is None else key_of("key", key)
         self.X, self.V = Rows(source.particles, source.dtype), source.family()
         self.D, self.U = Rows(target.particles, target.dtype), target.family()
         self.S = np.zeros((0, 0))  # (q, p), the core of all updates
@@ -200,6 +208,8 @@ class GaussianMatrix:
         """
         side = self.sides[direction]
         known = len(side.basis)
+        if not isinstance(parts, bool | np.bool_):
+            raise InputError("parts", parts, "True or False")
         names = self._names(direction, step, labels, len(x))
         c, b = sums[:, :known], sums[:, known:]
         with _in_step(side.basis, side.images):
@@ -243,9 +253,10 @@ class GaussianMatrix:
         return Transposed(self)
 
     def _names(self, direction: int, step: int | None, labels: Iterable[int] | None, m: int) -> list[Key]:
-        call = self._calls[direction] if step is None else step
+        (call,) = key_of("step", [self._calls[direction] if step is None else step])
+        numbers = range(m) if labels is None else _labels(labels, m)
         self._calls[direction] += 1
-        return [(*self.key, direction, int(call), int(i)) for i in (range(m) if labels is None else labels)]
+        return [(*self.key, direction, call, int(i)) for i in numbers]
 
     def _span(self, side: Side, x: Array, c: Array, square: Array) -> tuple[list[int], float]:
         """Extend the basis until it spans x up to the tolerance.
@@ -277,6 +288,34 @@ class GaussianMatrix:
         q, p = self.S.shape
         if (q, p) != (len(self.D), len(self.X)):
             self.S = np.pad(self.S, ((0, len(self.D) - q), (0, len(self.X) - p)))
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: X, D and S; U and V are families of the spaces, and restored with them."""
+        own = {"S": self.S, "calls": np.array(self._calls, dtype=np.int64)}
+        return own | nested({"X": self.X.state(), "D": self.D.state()})
+
+    def restore(self, saved: Saved) -> None:
+        """Become the matrix that `state` described; to be called when its spaces are restored."""
+        self.X.restore(saved.within("X"))
+        self.D.restore(saved.within("D"))
+        if (len(self.X), len(self.D)) != (len(self.U), len(self.V)):
+            raise ValueError(f"{self.ranks} arguments and {len(self.U), len(self.V)} images")
+        # a side that was met after the last update is not in S yet
+        S = saved.take("S", (None, None), np.float64)
+        if S.shape[0] > len(self.D) or S.shape[1] > len(self.X):
+            raise ValueError(f"a core of shape {S.shape} for ranks {self.ranks}")
+        self.S = S
+        self._calls = saved.take("calls", (2,), np.int64).tolist()
+
+
+def _labels(labels: Any, m: int) -> Array:
+    """One integer for each argument."""
+    try:
+        if len(labels) == m and (array := np.asarray(labels)).shape == (m,) and array.dtype.kind in "iu":
+            return array
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise InputError("labels", labels, f"{m} integers, one for each argument")
 
 
 @contextmanager

@@ -7,6 +7,9 @@ from hashlib import blake2b
 import numpy as np
 from scipy.special import ndtri
 
+from ..errors import InputError
+from .checks import fits, integer
+from .checks import key as key_of
 from .tiles import TILE
 
 Array = np.ndarray
@@ -32,9 +35,12 @@ class NormalSource:
     """
 
     def __init__(self, particles: int, root: Key, sobol: bool = False) -> None:
-        self.particles, self.root = particles, root
+        self.particles, self.root = integer("particles", particles, 1), key_of("root", root)
         self._stream = Stream()
-        self._sobol = self._sobol_points() if sobol else np.empty((0, particles))
+        if not isinstance(sobol, bool | np.bool_) or (sobol and self.particles & (self.particles - 1)):
+            raise InputError("sobol", sobol, "False, or True where particles is a power of two")
+        with fits("particles"):
+            self._sobol = self._sobol_points() if sobol else np.empty((0, self.particles))
         self._served = 0
 
     def normal(self, key: Key) -> Array:
@@ -47,10 +53,23 @@ class NormalSource:
 
     def pseudo_random(self, key: Key) -> Array:
         """Return the pseudo-random array (M,) of `key`, whatever was served before."""
-        out = np.empty(self.particles)
+        key = key_of("key", key)
+        with fits("particles"):
+            out = np.empty(self.particles)
         for tile, start in enumerate(range(0, self.particles, TILE)):
             self._stream.at((*self.root, *key), tile).standard_normal(out=out[start : start + TILE])
         return out
+
+    @property
+    def served(self) -> int:
+        """How many Sobol points have been served; may be set, as they are the same whenever they are asked for."""
+        return self._served
+
+    @served.setter
+    def served(self, count: int) -> None:
+        if not 0 <= count <= len(self._sobol):
+            raise ValueError(f"{count} of {len(self._sobol)} Sobol points")
+        self._served = count
 
     def _sobol_points(self) -> Array:
         from scipy.stats import qmc  # half a second to import, for those who use it

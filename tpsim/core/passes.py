@@ -17,7 +17,9 @@ import numba
 import numpy as np
 from numba import njit, prange
 
+from ..errors import InputError
 from . import elementwise
+from .checks import fields, written
 from .kernels import (
     SUMS,
     expand,
@@ -241,7 +243,10 @@ def forward_pass(
     Cost: 2 m M (r + r' + 2 m) flops for r' rows in `onto`; reads both bases once, writes three fields.
     """
     here, there = Stack.of(basis), Stack.of(onto)
-    m, particles = h.shape
+    coefficients = fields("coefficients", coefficients)
+    m, particles = _check_pass(coefficients, here, there, h=h, x=x, slope=slope)
+    if isinstance(activation, str) and activation not in FORWARD or not isinstance(activation, str | Callable):
+        raise InputError("activation", activation, f"one of {sorted(FORWARD)}, or a function")
     partial, work, unit = partial_sums(particles, m, _width(m, there, 2)), scratch(m, 3), unit_of(particles)
     if isinstance(activation, str):
         FORWARD[activation](
@@ -261,7 +266,11 @@ def forward_pass(
 def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, onto: Basis, whole: bool = True) -> Sums:
     """Write dh = (coefficients @ basis) slope, and return <dh, onto> and moments; see `forward_pass`."""
     here, there = Stack.of(basis), Stack.of(onto)
-    m, particles = dh.shape
+    coefficients = fields("coefficients", coefficients)
+    m, particles = _check_pass(coefficients, here, there, dh=dh)
+    slope = fields("slope", slope, particles)
+    if len(slope) != m:
+        raise InputError("slope", f"<array of shape {slope.shape}>", f"an array of shape {dh.shape}")
     partial = partial_sums(particles, m, _width(m, there, 1))
     _backward(
         entries(), here.factors(coefficients), here.table, here.single, unit_of(particles), whole, slope, dh,
@@ -270,6 +279,21 @@ def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, on
     none = np.empty(0)
     inner_dh, kernel_dh, mean_dh = _sheet(fold(partial, particles), there, m, 1)
     return Sums(inner_dh, kernel_dh, mean_dh, none, none)
+
+
+def _check_pass(coefficients: Array, here: Stack, there: Stack, **out: Array) -> tuple[int, int]:
+    """Refuse arrays that do not fit together, which a kernel would read or write beyond; return m and M."""
+    m, r = coefficients.shape
+    if not here.members or r != len(here) or not r:
+        what = f"<array of shape {coefficients.shape}>"
+        raise InputError("coefficients", what, f"a column for each of the {len(here)} rows of basis, at least one")
+    particles = here.particles
+    if there.members and (there.particles, there.single) != (particles, here.single):
+        what = f"<Rows over {there.particles} particles>"
+        raise InputError("onto", what, f"Rows of the dtype of basis, over its {particles} particles")
+    for field, array in out.items():
+        written(field, array, (m, particles))
+    return m, particles
 
 
 def _width(m: int, onto: Stack, fields: int) -> int:

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from .checks import fields, fits, integer, storage
 from .micro import BLOCK, CHUNK
+from .saved import Saved
 
 Array = np.ndarray
 
@@ -29,7 +31,7 @@ class Rows:
     """
 
     def __init__(self, particles: int, dtype: np.dtype | type = np.float64) -> None:
-        self.particles, self.dtype = particles, np.dtype(dtype)
+        self.particles, self.dtype = integer("particles", particles, 1), storage(dtype)
         self.blocks = -(-particles // BLOCK)
         self.chunks: list[Array] = []
         self._table = np.empty((3, 0), dtype=np.int64)
@@ -38,6 +40,7 @@ class Rows:
     @classmethod
     def of(cls, array: Array, dtype: np.dtype | type = np.float64) -> Rows:
         """Return the rows of an array (k, M)."""
+        array = fields("array", array)
         rows = cls(array.shape[1], dtype)
         rows.append(array)
         return rows
@@ -75,9 +78,10 @@ class Rows:
 
     def append(self, rows: Array) -> None:
         """Append one row (M,) or a block of rows (k, M)."""
-        rows = np.atleast_2d(rows)
+        rows = fields("rows", rows[None] if isinstance(rows, np.ndarray) and rows.ndim == 1 else rows, self.particles)
         whole, start = self.particles // BLOCK, 0
-        self._reserve(self._count + len(rows))
+        with fits("rows"):
+            self._reserve(self._count + len(rows))
         while start < len(rows):
             chunk, first = divmod(self._count, CHUNK)
             part = rows[start : start + CHUNK - first]
@@ -101,12 +105,28 @@ class Rows:
         """(3, chunks): where each chunk lies, how many rows it holds, and which row its first one is; none is empty."""
         return self._table[:, : -(-self._count // CHUNK)]
 
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: the storage itself, and how many rows it holds."""
+        used = self.table.shape[1]
+        return {"count": np.array(self._count)} | {str(k): chunk for k, chunk in enumerate(self.chunks[:used])}
+
+    def restore(self, saved: Saved) -> None:
+        """Become the rows that `state` described; their storage is adopted, not copied."""
+        count, shape = saved.count("count"), (self.blocks, CHUNK, BLOCK)
+        self.chunks, self._table = [], self._table[:, :0]
+        for k in range(saved.chunks(count, CHUNK)):
+            self._add(saved.take(str(k), shape, self.dtype), min(count - k * CHUNK, CHUNK))
+        self._count = count
+
     def _reserve(self, count: int) -> None:
         while len(self.chunks) * CHUNK < count:
-            chunk = aligned((self.blocks, CHUNK, BLOCK), self.dtype)
-            self.chunks.append(chunk)
-            entry = [[chunk.ctypes.data], [0], [CHUNK * (len(self.chunks) - 1)]]
-            self._table = np.concatenate([self._table, entry], axis=1)
+            self._add(aligned((self.blocks, CHUNK, BLOCK), self.dtype), 0)
+
+    def _add(self, chunk: Array, held: int) -> None:
+        """Add a chunk that holds so many rows."""
+        entry = [[chunk.ctypes.data], [held], [CHUNK * len(self.chunks)]]
+        self.chunks.append(chunk)
+        self._table = np.concatenate([self._table, entry], axis=1)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype | type = np.float64) -> Array:

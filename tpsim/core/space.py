@@ -10,11 +10,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..errors import InputError, Notice, ResourceError
+from .checks import fields, fits, integer, storage
+from .checks import key as key_of
 from .guards import count
 from .kernels import expand, inner, inner_rows
 from .noise import Key, NormalSource
 from .orthogonal import directions, orthonormalise, project_off
 from .rows import Rows
+from .saved import Saved, nested
 
 Array = np.ndarray
 Noise = Literal["iid", "width", "matched"]
@@ -71,11 +74,12 @@ class ParticleSpace:
         name: str = "the space",
         dtype: np.dtype | type = np.float64,
     ) -> None:
-        if isinstance(particles, bool) or not isinstance(particles, int | np.integer) or particles < 2:
-            raise InputError("particles", particles, "an integer >= 2")
+        particles = integer("particles", particles, 2)
         check_noise(noise, sobol)
-        self.particles, self.noise, self.name, self.dtype = int(particles), noise, name, np.dtype(dtype)
-        self._source = NormalSource(particles, tuple(seed), sobol)
+        if not isinstance(name, str):
+            raise InputError("name", name, "a string")
+        self.particles, self.noise, self.name, self.dtype = particles, noise, name, storage(dtype)
+        self._source = NormalSource(particles, key_of("seed", seed), bool(sobol))
         self._families: list[Rows] = []  # fresh draws
         self._kept = Rows(particles, dtype)  # what `keep` adds to the joint basis (`matched`)
         self._waiting: list[Array] = []  # what `keep` was shown and no draw has met yet (`matched`)
@@ -84,7 +88,9 @@ class ParticleSpace:
         self._drawn: set[Key] = set()  # the names of all draws
         self._unnamed = 0  # how many families were given a name of their own
         if noise == "matched":
-            self._kept.append(np.ones(particles))
+            with fits("particles"):
+                one = np.ones((1, particles))
+            self._kept.append(one)
 
     @property
     def arrays(self) -> int:
@@ -104,11 +110,7 @@ class ParticleSpace:
 
     def arrays_of(self, x: Array, field: str = "x") -> Array:
         """Return x, one array (M,) or a stack (k, M), as a contiguous float64 stack, or raise `InputError`."""
-        rows = np.atleast_2d(np.asarray(x))
-        if rows.ndim != 2 or rows.shape[1] != self.particles or rows.dtype.kind not in "fiub":
-            what = f"<{rows.dtype} array of shape {np.shape(x)}>"
-            raise InputError(field, what, f"real arrays of shape (k, {self.particles})")
-        return np.ascontiguousarray(rows, dtype=np.float64)
+        return fields(field, x[None] if isinstance(x, np.ndarray) and x.ndim == 1 else x, self.particles)
 
     def draw(self, family: Rows, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Append one fresh array per key to `family` and return them, (k, M).
@@ -122,6 +124,11 @@ class ParticleSpace:
         complement : Rows, orthonormal, optional
             `width` projects the draws off these arrays: the block of the matrix that is already known.
         """
+        if not isinstance(keys, list | tuple):
+            raise InputError("keys", keys, "a list of keys")
+        keys = [key_of("key", key) for key in keys]
+        if complement is not None and (not isinstance(complement, Rows) or complement.particles != self.particles):
+            raise InputError("complement", complement, f"None, or Rows of {self.particles} particles")
         for key in keys:
             if key in self._drawn or keys.count(key) > 1:
                 raise InputError("key", key, f"a name that was not drawn before in {self.name}")
@@ -185,7 +192,12 @@ class ParticleSpace:
 
         They are named by `key`, or by how many names were given out before.
         """
-        name = (_UNNAMED, self.new_name()) if key is None else key
+        integer("count", count, 1)
+        if self.noise == "matched" and count >= self.particles:
+            raise SpaceFull(self.name, self.arrays + count, self.particles)
+        with fits("count"):
+            np.empty((count, self.particles))  # before a list of as many names is made
+        name = (_UNNAMED, self.new_name()) if key is None else key_of("key", key)
         return self.draw(self.family(), [(*name, k) for k in range(count)])
 
     def keep(self, x: Array) -> None:
@@ -203,6 +215,41 @@ class ParticleSpace:
     def mean(self, x: Array) -> Array:
         """Return the particle estimate of E[x_i], (m,)."""
         return inner(self.arrays_of(x), np.ones((1, self.particles)))[:, 0]
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` takes: all arrays, the names of all draws, and what has been counted."""
+        names = sorted(self._drawn)
+        numbers = [self._counted, self._warned, self._unnamed, self._source.served, len(self._families)]
+        own = {
+            "numbers": np.array(numbers, dtype=np.int64),
+            "name_lengths": np.array([len(name) for name in names], dtype=np.int64),
+            "names": np.array([entry for name in names for entry in name], dtype=np.int64),
+            "waiting": np.array(len(self._waiting)),
+        }
+        waiting = {f"waiting/{k}": x for k, x in enumerate(self._waiting)}
+        rows = {"kept": self._kept, **{f"family/{k}": family for k, family in enumerate(self._families)}}
+        return own | waiting | nested({part: one.state() for part, one in rows.items()})
+
+    def restore(self, saved: Saved) -> None:
+        """Become the space that `state` described; families that exist stay the same objects, as matrices hold them.
+
+        Sobol points are not saved: they are those of the seed.
+        """
+        numbers = saved.take("numbers", (5,), np.int64)
+        self._counted, warned, self._unnamed, served, families = (int(n) for n in numbers)
+        self._warned, self._source.served = bool(warned), served
+        ends = np.cumsum(saved.take("name_lengths", (None,), np.int64))
+        entries = saved.take("names", (int(ends[-1]) if len(ends) else 0,), np.int64).tolist()
+        self._drawn = {tuple(entries[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)} if len(ends) else set()
+        waiting = saved.chunks(saved.count("waiting"), 1)
+        self._waiting = [saved.take(f"waiting/{k}", (None, self.particles), np.float64) for k in range(waiting)]
+        if not len(self._families) <= saved.chunks(families, 1) == families:
+            raise ValueError(f"{self.name} has {families} families, and not {len(self._families)} or more")
+        while len(self._families) < families:
+            self.family()
+        self._kept.restore(saved.within("kept"))
+        for k, family in enumerate(self._families):
+            family.restore(saved.within(f"family/{k}"))
 
     def _basis(self) -> list[Rows]:
         return [self._kept, *self._families]
@@ -226,7 +273,9 @@ class ParticleSpace:
 
 def check_noise(noise: str, sobol: bool = False) -> None:
     """Raise `InputError` for a noise mode, or a use of Sobol points, that does not exist."""
-    if noise not in get_args(Noise):
+    if not isinstance(noise, str) or noise not in get_args(Noise):
         raise InputError("noise", noise, f"one of {list(get_args(Noise))}")
+    if not isinstance(sobol, bool | np.bool_):
+        raise InputError("sobol", sobol, "True or False")
     if sobol and noise != "matched":
         raise InputError("sobol", sobol, f"False with noise={noise!r}: only 'matched' is built on Sobol points")

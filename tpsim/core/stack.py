@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from ..errors import InputError
 from .micro import BLOCK, CHUNK
 from .rows import Rows, aligned
 from .tiles import TILE
@@ -43,8 +44,13 @@ class Stack:
             basis = Rows.of(basis)
         if isinstance(basis, Rows):
             return cls((basis,), basis.table, int(basis.dtype == np.float32))
+        if not isinstance(basis, list | tuple):
+            raise InputError("basis", basis, "Rows, a list of Rows, or an array (r, M)")
         members, first, tables = tuple(basis), 0, []
         for member in members:
+            alike = isinstance(member, Rows) and member.particles == members[0].particles
+            if not alike or member.dtype != members[0].dtype:
+                raise InputError("basis", member, "Rows over one number of particles, of one dtype")
             tables.append(member.table + _SHIFT * first if first else member.table)
             first += len(member)
         table = np.concatenate(tables, axis=1) if members else np.empty((3, 0), dtype=np.int64)
@@ -55,6 +61,8 @@ class Stack:
 
     @property
     def particles(self) -> int:
+        if not self.members:
+            raise InputError("basis", "<no Rows>", "at least one")
         return self.members[0].particles
 
     @property

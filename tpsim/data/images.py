@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, Notice
-from ..problem import Problem
+from ..files import file_path
+from ..problem import Problem, positive_int
 from .formats import CIFAR_10, CIFAR_100, Cifar, find_file, read_cifar_binary, read_cifar_pickle, read_idx
-from .transform import NO_SAMPLES, Samples, Scale, Standardise, balanced, file_path, make_problem, signs, two_classes
+from .transform import NO_SAMPLES, Samples, Scale, Standardise, balanced, make_problem, signs, two_classes
 
 Array = np.ndarray
 
@@ -109,7 +110,7 @@ def cifar100(
     InputError, FileError
         An option out of range; a missing, damaged or unsafe file. Pickles are read without executing anything.
     """
-    if labels not in CIFAR_100:
+    if not isinstance(labels, str) or labels not in CIFAR_100:
         raise InputError("labels", labels, '"fine" or "coarse"')
     names = [str(k) for k in range(CIFAR_100[labels].classes)]
     read = partial(_cifar100, path, labels=labels)
@@ -171,7 +172,7 @@ def training_images(source: str, path: str | Path | None = None) -> Images:
     if source == "digits":
         return _digits()
     readers = {"mnist": _mnist, "cifar10": _cifar10, "cifar100": _cifar100}
-    if source not in readers:
+    if not isinstance(source, str) or source not in readers:
         raise InputError("source", source, f"one of digits, {', '.join(readers)}")
     return readers[source](path, "train")
 
@@ -181,8 +182,9 @@ def _choose(
     count: int, seed: int, probes: int, probes_from: str, scale: Scale, standardise: Standardise,
 ) -> Problem:  # fmt: skip
     pair = two_classes(classes, names)
-    if probes_from not in ("test", "train"):
+    if not isinstance(probes_from, str) or probes_from not in ("test", "train"):
         raise InputError("probes_from", probes_from, '"test" or "train"')
+    positive_int("probes", probes, 0)
     train = read("train")
     test = read("test") if probes_from == "test" and probes != 0 else None
     chosen, rest = balanced(train.labels, pair, count, probes if test is None else 0, seed)

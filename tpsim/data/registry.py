@@ -90,6 +90,8 @@ def describe(problem: Problem) -> dict[str, Any]:
 
     `classes` is {target: count}, or None where the targets take more than 20 values.
     """
+    if not isinstance(problem, Problem):
+        raise InputError("problem", problem, "a tpsim.Problem")
     report: dict[str, Any] = {
         "m": len(problem.inputs),
         "d": problem.inputs.shape[1],

@@ -7,12 +7,15 @@ import math
 import warnings
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from ..errors import FileError, InputError
+from ..files import check_plain, file_path
+from ..plan import available_bytes
 from ..problem import Problem, positive_int
-from .transform import NO_SAMPLES, Scale, Standardise, file_path, make_problem
+from .transform import NO_SAMPLES, Scale, Standardise, make_problem
 
 Array = np.ndarray
 NPZ_REQUIRED, NPZ_OPTIONAL = ("inputs", "targets"), ("probes", "probe_targets")
@@ -42,14 +45,21 @@ def npz(path: str | Path, scale: Scale = "none", standardise: Standardise = "non
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise FileError(f"{file}: {name} is {getattr(array, 'dtype', 'no array')}; allowed: real numbers")
     probes = arrays.get("probes"), arrays.get("probe_targets")
-    return make_problem((arrays["inputs"], arrays["targets"]), probes, scale, standardise)
+    try:
+        return make_problem((arrays["inputs"], arrays["targets"]), probes, scale, standardise)
+    except InputError as error:
+        if error.field in arrays:
+            raise InputError(f"{file}: {error.field}", error.value, error.allowed) from None
+        raise
 
 
 def _npz_arrays(file: Path) -> dict[str, Array]:
+    check_plain(file)
     try:
         with file.open("rb") as handle:
             if not zipfile.is_zipfile(handle):
                 raise FileError(f"{file}: not an npz file, or truncated")
+            _check_size(file, handle)
             handle.seek(0)
             with warnings.catch_warnings(action="ignore"), np.load(handle, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
@@ -59,6 +69,14 @@ def _npz_arrays(file: Path) -> dict[str, Array]:
         raise FileError(f"{file}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # damage surfaces as BadZipFile, zlib.error, EOFError, ValueError, KeyError, ...
         raise FileError(f"{file}: not a readable npz file ({type(error).__name__}: {error})") from None
+
+
+def _check_size(file: Path, handle: IO[bytes]) -> None:
+    """Refuse an archive whose arrays do not fit into memory, however small it is itself."""
+    with zipfile.ZipFile(handle) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > (free := available_bytes() // 2):
+        raise FileError(f"{file}: {size} bytes of arrays are too many; at most {free} fit into memory")
 
 
 def csv(
@@ -111,6 +129,7 @@ def csv(
 
 def _read_table(file: Path, header: bool, delimiter: str) -> tuple[list[str], Array]:
     """Return the column names (their positions without a header) and the table of numbers (rows, columns)."""
+    check_plain(file)
     rows: list[list[float]] = []
     names: list[str] = []
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -37,22 +36,6 @@ def scale_factor(scale: Any, dimension: int) -> float:
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not (math.isfinite(scale) and scale > 0):
         raise InputError("scale", scale, '"none", "sqrt_d" or a number > 0')
     return float(scale)
-
-
-def file_path(field: str, value: Any) -> Path:
-    """Return `value` as a path with ~ expanded.
-
-    Raises
-    ------
-    InputError
-        Not a path.
-    """
-    if isinstance(value, str | Path) and str(value) and "\0" not in str(value):
-        try:
-            return Path(value).expanduser()
-        except RuntimeError:  # ~nobody
-            pass
-    raise InputError(field, value, "the path of a file or folder")
 
 
 def make_problem(train: Samples, probes: Samples, scale: Any, standardise: Any) -> Problem:

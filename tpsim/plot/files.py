@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from ..errors import FileError, InputError
+from ..files import file_path
 from .curves import loss, outputs, probe_error, probes
 from .diagnostics import feature_change, ranks, residuals
 from .eigenvalues import spectra_figure
@@ -77,6 +79,8 @@ def save_all(run: xr.Dataset, directory: str | os.PathLike[str], formats: Sequen
     FileError
         The directory cannot be created or written.
     """
+    file_path("directory", directory)
+    check_formats(formats)
     left_out = missing(run)
     drawn = {name: partial(_draw, run, picture) for name, picture in PICTURES.items() if name not in left_out}
     return write_pictures(drawn, directory, formats)
@@ -99,22 +103,39 @@ def write_pictures(
     FileError
         The directory cannot be created or written.
     """
+    folder = file_path("directory", directory)
+    drawn = _drawn(pictures, check_formats(formats))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in drawn.items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise FileError(f"{directory}: cannot be written: {error}") from error
+    return [folder / name for name in drawn]
+
+
+def _drawn(pictures: Mapping[str, Callable[[Any], Any]], formats: Sequence[str]) -> dict[str, bytes]:
+    """The content of every file: none is written before all are drawn."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    files = {}
+    for name, draw in pictures.items():
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=COLUMN, layout="constrained")  # no pyplot: nothing to show or to close
+            draw(figure)
+            for kind in formats:
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=kind, metadata=FORMATS[kind])
+                files[f"{name}.{kind}"] = buffer.getvalue()
+    return files
+
+
+def check_formats(formats: Sequence[str]) -> Sequence[str]:
+    """Return `formats`, or raise `InputError` for one that is not known."""
+    if not isinstance(formats, list | tuple):
+        raise InputError("formats", formats, f"a list of any of {sorted(FORMATS)}")
     for kind in formats:
-        if kind not in FORMATS:
+        if not isinstance(kind, str) or kind not in FORMATS:
             raise InputError("formats", kind, f"any of {sorted(FORMATS)}")
-    folder, written = Path(directory), []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in pictures.items():
-            with mpl.rc_context(STYLE):
-                figure = Figure(figsize=COLUMN, layout="constrained")  # no pyplot: nothing to show or to close
-                draw(figure)
-                for kind in formats:
-                    written.append(folder / f"{name}.{kind}")
-                    figure.savefig(written[-1], metadata=FORMATS[kind])
-    except OSError as error:
-        raise FileError(f"{directory}: cannot be written: {error}") from error
-    return written
+    return formats

@@ -34,7 +34,8 @@ def densities(run: xr.Dataset, layer: int | None = None, sample: int = 0, ax: An
     """
     require(run, "Z_h", "targets")
     layer = layer_of(run, layer)
-    if sample not in range(run.sizes["sample"]):
+    integer = isinstance(sample, int | np.integer) and not isinstance(sample, bool)
+    if not integer or sample not in range(run.sizes["sample"]):
         raise InputError("sample", sample, f"0..{run.sizes['sample'] - 1}")
     with panel(ax) as ax:
         keys = _draw(ax, run["Z_h"].sel(layer=layer).isel(sample=sample))

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InputError
-from ..results import LABELS
+from ..results import DIMENSIONS, LABELS
 
 Array = np.ndarray
 
@@ -28,19 +28,36 @@ MAX_PANELS = 4  # layers side by side in print
 
 
 def require(run: xr.Dataset, *names: str) -> None:
-    """Raise `InputError` for the first of `names` that the run does not have, or has at no step."""
+    """Raise `InputError` for the first of `names` that the run does not have, has at no step, or in another form."""
+    if not isinstance(run, xr.Dataset):
+        raise InputError("run", f"<{type(run).__name__}>", "an xarray.Dataset, as `tpsim.simulate` returns it")
     if "replica" not in run.dims:
         raise InputError("run", "<no dimension replica>", "a run with its replicas; run.isel(replica=[0]) keeps one")
     for name in names:
         if name not in run or run[name].size == 0:
             source = HOW.get(name, "recorded by default")
             raise InputError(name, "<missing from the run>", f"a run with {LABELS.get(name, name)} ({source})")
+        _check_form(run, name)
+
+
+def _check_form(run: xr.Dataset, name: str) -> None:
+    """Refuse a variable over other dimensions than those of a run, or of other things than real numbers."""
+    values, own = run[name], DIMENSIONS.get(name)
+    if own is not None and values.dims != (("replica", *own) if "replica" in values.dims else own):
+        raise InputError(name, f"<dimensions {values.dims}>", f"replica, {', '.join(own)}")
+    if values.dtype.kind not in "biuf":
+        raise InputError(name, f"<values of type {values.dtype}>", "real numbers")
+    if "replica" not in values.dims and not np.isfinite(values).all():
+        raise InputError(name, "<nan or inf>", "finite numbers")
+    for dim in {"step", "probe_step", "snapshot_step", "layer"} & set(values.dims):
+        if dim not in run.coords or run[dim].dtype.kind not in "iu":
+            raise InputError(str(dim), "<no integers>", f"a coordinate of integers, over which {name} is")
 
 
 def require_hidden(run: xr.Dataset) -> None:
     """Raise `InputError` when there is no W^l with 2 <= l <= L."""
-    if run.sizes["layer"] < 2:
-        raise InputError("layer", run.sizes["layer"], "at least two hidden layers: W^1 alone has no lazy matrix")
+    if run.sizes.get("layer", 0) < 2:
+        raise InputError("layer", run.sizes.get("layer", 0), "at least two hidden layers: W^1 alone has no lazy matrix")
 
 
 @dataclass(frozen=True)
@@ -89,9 +106,13 @@ def layer_of(run: xr.Dataset, layer: int | None) -> int:
     layers = [int(l) for l in run["layer"].values]
     if layer is None:
         return layers[-1]
-    if layer not in layers:
+    if not _integer(layer) or layer not in layers:
         raise InputError("layer", layer, f"None (the last), or one of {layers}")
     return int(layer)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def step_of(run: xr.Dataset, step: int | None, dim: str = "step") -> int:
@@ -99,7 +120,7 @@ def step_of(run: xr.Dataset, step: int | None, dim: str = "step") -> int:
     steps = [int(t) for t in run[dim].values]
     if step is None:
         return steps[-1]
-    if step not in steps:
+    if not _integer(step) or step not in steps:
         raise InputError(
             "step", step, f"None (the last), or one of `{dim}`: {len(steps)} from {steps[0]} to {steps[-1]}"
         )
@@ -115,6 +136,8 @@ def first_and_last(run: xr.Dataset | xr.DataArray, dim: str = "step") -> list[in
 def layers_of(run: xr.Dataset, layers: Sequence[int] | None) -> list[int]:
     """`layers`, or for None all of them, thinned to `MAX_PANELS` evenly spaced ones, first and last included."""
     if layers is not None:
+        if not isinstance(layers, list | tuple | range | np.ndarray) or not 0 < len(layers) <= len(run["layer"]):
+            raise InputError("layers", layers, "None, or a list of layers")
         return [layer_of(run, layer) for layer in layers]
     everything = run["layer"].values
     picked = np.linspace(0, len(everything) - 1, min(len(everything), MAX_PANELS)).round().astype(int)
@@ -123,9 +146,11 @@ def layers_of(run: xr.Dataset, layers: Sequence[int] | None) -> list[int]:
 
 def kernel_of(run: xr.Dataset, which: str) -> xr.DataArray:
     """The kernel of h, x or dh (replica, step, layer, sample, sample2)."""
-    if which not in KERNELS:
+    if not isinstance(which, str) or which not in KERNELS:
         raise InputError("which", which, f"one of {sorted(KERNELS)}")
     require(run, f"kernel_{which}", "targets")
+    if run.sizes["sample"] != run.sizes["sample2"]:
+        raise InputError(f"kernel_{which}", f"<shape {run[f'kernel_{which}'].shape}>", "as many sample2 as sample")
     return run[f"kernel_{which}"]
 
 

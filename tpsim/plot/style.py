@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from .read import Band
 
 Array = np.ndarray
@@ -55,12 +56,15 @@ def page_width(inches: float) -> float:
 def panel(ax: Any, size: tuple[float, float] = COLUMN) -> Iterator[Any]:
     """Give `ax`, or new axes, with the style in force inside the block only."""
     import matplotlib as mpl
+    import matplotlib.axes
 
     with mpl.rc_context(STYLE):
         if ax is None:
             import matplotlib.pyplot as plt
 
             ax = plt.subplots(figsize=size, layout="constrained")[1]
+        elif not isinstance(ax, mpl.axes.Axes):
+            raise InputError("ax", ax, "None, or Axes of matplotlib")
         yield ax
 
 
@@ -68,14 +72,17 @@ def panel(ax: Any, size: tuple[float, float] = COLUMN) -> Iterator[Any]:
 def page(figure: Any, size: tuple[float, float]) -> Iterator[Any]:
     """Give `figure`, or a new one of `size`, with the style in force inside the block only."""
     import matplotlib as mpl
+    import matplotlib.figure
 
     with mpl.rc_context(STYLE):
         if figure is None:
             import matplotlib.pyplot as plt
 
             figure = plt.figure(figsize=size, layout="constrained")
-        else:
+        elif isinstance(figure, mpl.figure.Figure):
             figure.set_size_inches(size)
+        else:
+            raise InputError("figure", figure, "None, or a Figure of matplotlib")
         yield figure
 
 

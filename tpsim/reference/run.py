@@ -7,8 +7,10 @@ from typing import get_args
 import numpy as np
 import xarray as xr
 
-from ..errors import Diverged, InputError
+from ..errors import Diverged, InputError, ResourceError
+from ..plan import available_bytes
 from ..problem import Network, Problem, Training, positive_int
+from ..task import check_arguments
 from . import appendix_b
 from .appendix_b import Mistake
 from .gaussians import Particles, gaussian, regress, response
@@ -141,11 +143,16 @@ def simulate_reference(
     Error: O(M^-1/2) noise between replicas and a bias O(1/M) (O(T m / M) for iid); 1e-8 for linear phi if matched.
     Cost: O(L M (T m)^2) per step, O(L M T m) memory.
     """
-    if mistake is not None and mistake not in get_args(Mistake):
+    if mistake is not None and (not isinstance(mistake, str) or mistake not in get_args(Mistake)):
         raise InputError("mistake", mistake, f"None or one of {get_args(Mistake)}")
-    positive_int("particles", particles)
+    for field, value, least in (("particles", particles, 1), ("replicas", replicas, 1), ("seed", seed, 0)):
+        positive_int(field, value, least)
+    if not isinstance(matched, bool | np.bool_):
+        raise InputError("matched", matched, "True or False")
+    check_arguments(problem, network, training)
+    _check_memory(problem, network, training, particles, replicas)
     runs = []
-    for replica in range(positive_int("replicas", replicas)):
+    for replica in range(replicas):
         streams = np.random.SeedSequence([seed, replica]).spawn(network.depth)
         spaces = {
             l: Particles(particles, matched, np.random.default_rng(stream)) for l, stream in enumerate(streams, start=1)
@@ -154,13 +161,24 @@ def simulate_reference(
     return _dataset(runs, problem, network, training)
 
 
+def _check_memory(problem: Problem, network: Network, training: Training, particles: int, replicas: int) -> None:
+    """Refuse a full history that cannot fit: h, x, dh and two families of every layer, step, sample and particle."""
+    needed = 8 * 5 * replicas * network.depth * (training.steps + 1) * problem.samples * particles
+    if needed > (free := available_bytes()):
+        raise ResourceError(f"particles={particles}: the full history needs {needed} bytes, {free} are free")
+
+
+@np.errstate(over="ignore", invalid="ignore")  # divergence is looked for at every step
 def _run(run: Replica, training: Training) -> Replica:
     batches = list(training.batch_indices(run.problem.samples))
     for t in range(training.steps + 1):
-        run.forward(t)
-        if not np.isfinite(run.f[t]).all():
-            raise Diverged(f"the outputs are not finite at step {t}", t)
-        run.backward(t)
+        try:
+            run.forward(t)
+            if not np.isfinite(run.f[t]).all():
+                raise Diverged(f"the outputs are not finite at step {t}", t)
+            run.backward(t)
+        except np.linalg.LinAlgError:  # of a regression on fields that are not finite
+            raise Diverged(f"the fields are not finite at step {t}", t) from None
         if t < training.steps:
             run.update(t, batches[t], training)
     return run

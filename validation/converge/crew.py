@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tpsim import ResourceError
 from tpsim.plan import available_bytes
-from tpsim.run import interrupts_ignored
+from tpsim.signals import interrupts_deferred
 
 from .networks import Block, bytes_of, run
 
@@ -84,7 +84,7 @@ class Crew:
             return list(self._counted(map(run, pieces)))
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             jobs = (joblib.delayed(_run_here)(piece) for piece in pieces)
-            with interrupts_ignored():
+            with interrupts_deferred():
                 results = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
             return list(self._counted(results))
 

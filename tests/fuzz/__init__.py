@@ -1,0 +1,1 @@
+"""Property-based fuzzing of every public entry point: values, entry points, and the property."""
