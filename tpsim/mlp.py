@@ -225,9 +225,11 @@ def draw_readout(state: State, x: Array) -> None:
     space.keep(x)
     draw = space.draw(space.family(), [(_READOUT,)])
     if settings.noise == "iid":
-        coefficients, _, rank, _ = np.linalg.lstsq(space.inner(x, x), space.inner(x, draw), rcond=READOUT_RANK)
-        count("readout_rank", len(x) - rank)
-        draw = expand(-np.ascontiguousarray(coefficients.T), x, out=draw.copy())
+        moments = space.inner(x, x)
+        if np.isfinite(moments).all():  # else f_0 is not finite either, and the run ends
+            coefficients, _, rank, _ = np.linalg.lstsq(moments, space.inner(x, draw), rcond=READOUT_RANK)
+            count("readout_rank", len(x) - rank)
+            draw = expand(-np.ascontiguousarray(coefficients.T), x, out=draw.copy())
     state.readout_0 = state.network.scales[-1] * draw[0]
     state.readout.append(state.readout_0)
 

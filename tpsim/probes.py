@@ -143,6 +143,6 @@ def _residual_norm(square: Array, c: Array, tolerance: float) -> Array:
     """sqrt(|x|^2 - |c|^2), zero where training, too, would have taken x to lie in the span."""
     energy = square - (c**2).sum(axis=1)
     # RESOLVED is the rounding of the difference of two squares, whatever smaller tolerance is asked for
-    outside = energy > max(tolerance, RESOLVED) ** 2 * square
-    count("probe_in_span", (~outside & (square > 0.0)).sum())
-    return np.sqrt(np.where(outside, energy, 0.0))
+    within = energy <= max(tolerance, RESOLVED) ** 2 * square
+    count("probe_in_span", (within & (square > 0.0)).sum())
+    return np.sqrt(np.where(within, 0.0, energy))  # NaN stays NaN, and is seen in f_probe

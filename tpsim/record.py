@@ -220,10 +220,12 @@ class Recorder:
         self.arrays[name][t, l - 1] = self._divide(name, size, self._sizes[kind][l])[0]
 
     def _divide(self, name: str, numerator: Array, denominator: Array) -> Array:
-        """numerator / denominator: NaN, and the name is noted, where the denominator is zero."""
-        self._undefined(name, int((denominator == 0).sum()))
-        gaps = np.full(denominator.shape, np.nan)
-        return np.divide(numerator, denominator, out=gaps, where=denominator > 0)
+        """numerator / denominator: NaN, and the name is noted, where it is undefined or overflows."""
+        ratio = np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
+        bad = ~np.isfinite(ratio)
+        self._undefined(name, int(bad.sum()))
+        ratio[bad] = np.nan
+        return ratio
 
     def _undefined(self, name: str, entries: int = 1) -> None:
         count("undefined_ratio", entries)
