@@ -13,6 +13,7 @@ import pytest
 
 from finite import train
 from tpsim import Network, Problem, Training, simulate
+from tpsim.core import GUARDS
 from tpsim.mlp import Settings, State
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +115,13 @@ def test_every_variable_of_a_run_is_in_the_glossary_and_conversely():
     for name in {*run.coords, *run.attrs}:
         assert f"`{name}`" in glossary, name
     assert set(run["part"].values) <= set(re.findall(r"`(\w+)`", glossary))
+
+
+def test_every_guard_is_in_the_glossary_and_conversely():
+    body = re.search(r"<!-- guards -->(.*)<!-- /guards -->", (ROOT / "docs/notation.md").read_text(), re.DOTALL)
+    assert body and [row[0].strip("`") for row in table(body[1])] == list(GUARDS)
+    code = "".join(path.read_text() for path in (ROOT / "tpsim").rglob("*.py"))
+    assert set(re.findall(r"\bcount\(\"(\w+)\"", code)) == set(GUARDS)
 
 
 def test_finite_networks_use_the_same_names_and_dimensions():

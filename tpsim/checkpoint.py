@@ -23,6 +23,7 @@ import numpy as np
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from .container import clean, read, write
+from .core import GUARDS, counted, restore
 from .core.saved import Saved, nested
 from .errors import CheckpointError, InputError, Interrupted, Notice
 from .identity import here, identity, other_past, past
@@ -269,7 +270,9 @@ class Keeper:
             "replica": self.replica, "step": step, "identity": identity(self.task, step), "versions": here(),
             "notices": list(self.notices), "undefined": sorted(recorder.undefined),
         }  # fmt: skip
-        parts = {"past": past(self.task, step), "state": state.state(), "recorder": recorder.state()}
+        counts = counted()  # of nothing where nobody counts
+        guards = {"counts": np.array([counts.get(name, 0) for name in GUARDS], dtype=np.int64)}
+        parts = {"past": past(self.task, step), "state": state.state(), "recorder": recorder.state(), "guards": guards}
         try:
             write(self.checkpoint.path(self.replica, step), about, nested(parts))
         except CheckpointError as error:
@@ -306,9 +309,13 @@ class Keeper:
                 raise _OtherRun.by(path, difference)
             state.restore(saved.within("state"))
             recorder.restore(saved.within("recorder"), step, state)
+            counts = saved.take("guards/counts", (len(GUARDS),), np.int64)
             saved.check_all_taken()
+            if (counts < 0).any():
+                raise ValueError("a guard acted less than 0 times")
         except ValueError as error:
             raise CheckpointError(path, f"its arrays are not those of the run: {error}") from None
+        restore(dict(zip(GUARDS, counts.tolist(), strict=True)))
         recorder.undefined = set(about["undefined"])
         self.notices[:] = about["notices"]
         if difference := first_difference(about["versions"], here()):

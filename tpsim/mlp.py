@@ -24,6 +24,7 @@ from .core import (
     Rows,
     accumulate,
     backward_pass,
+    count,
     expand,
     forward_pass,
     inner,
@@ -36,6 +37,7 @@ Array = np.ndarray
 Terms = tuple[Array, tuple[Rows, ...]]  # coefficients (k, r) and the r rows that they belong to
 
 INPUT_IN_SPAN = 1e-12  # an input whose relative residual is below this lies in the span of the earlier ones
+READOUT_RANK = 1e-10  # singular values of E[x^L_0 x^L_0'] below this share of the largest count as zero (`iid`)
 _FIRST, _READOUT = 1 << 20, 1 << 21  # first key entries that no hidden matrix uses
 
 
@@ -223,8 +225,11 @@ def draw_readout(state: State, x: Array) -> None:
     space.keep(x)
     draw = space.draw(space.family(), [(_READOUT,)])
     if settings.noise == "iid":
-        coefficients = np.linalg.lstsq(space.inner(x, x), space.inner(x, draw), rcond=1e-10)[0]
-        draw = expand(-np.ascontiguousarray(coefficients.T), x, out=draw.copy())
+        moments = space.inner(x, x)
+        if np.isfinite(moments).all():  # else f_0 is not finite either, and the run ends
+            coefficients, _, rank, _ = np.linalg.lstsq(moments, space.inner(x, draw), rcond=READOUT_RANK)
+            count("readout_rank", len(x) - rank)
+            draw = expand(-np.ascontiguousarray(coefficients.T), x, out=draw.copy())
     state.readout_0 = state.network.scales[-1] * draw[0]
     state.readout.append(state.readout_0)
 
@@ -272,5 +277,7 @@ def _gram_schmidt(inputs: Array) -> tuple[Array, Array]:
             residual /= size
             residual -= (basis @ residual) @ basis
             basis = np.vstack([basis, residual / np.linalg.norm(residual)])
+        else:
+            count("input_in_span")
     coordinates = inputs @ basis.T
     return basis, coordinates

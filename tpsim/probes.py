@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core import FORWARD, GaussianMatrix, Rows, expand, forward_pass
+from .core import FORWARD, GaussianMatrix, Rows, count, expand, forward_pass
 from .core.passes import Sums, smoothed_output
 from .core.saved import Saved
 from .core.stack import buffer
@@ -26,6 +26,7 @@ from .mlp import State, Terms
 Array = np.ndarray
 
 SMOOTH, KINKED = 8, 40  # Gauss-Hermite nodes; a kink makes the error fall like 1 / nodes only
+RESOLVED = 1e-7  # relative residual of a probe's feature, below which it is rounding
 CHUNK = 64  # probes handled at once: bounds memory at CHUNK (L + 3) arrays
 _PROBE = 1 << 22  # first key entry that training does not use
 
@@ -140,6 +141,8 @@ def _buffers(state: State, k: int) -> Array:
 
 def _residual_norm(square: Array, c: Array, tolerance: float) -> Array:
     """sqrt(|x|^2 - |c|^2), zero where training, too, would have taken x to lie in the span."""
-    energy = np.maximum(square - (c**2).sum(axis=1), 0.0)
-    # 1e-7: the rounding of the difference of two squares, whatever smaller tolerance is asked for
-    return np.where(energy > max(tolerance, 1e-7) ** 2 * square, np.sqrt(energy), 0.0)
+    energy = square - (c**2).sum(axis=1)
+    # RESOLVED is the rounding of the difference of two squares, whatever smaller tolerance is asked for
+    within = energy <= max(tolerance, RESOLVED) ** 2 * square
+    count("probe_in_span", (within & (square > 0.0)).sum())
+    return np.sqrt(np.where(within, 0.0, energy))  # NaN stays NaN, and is seen in f_probe

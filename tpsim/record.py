@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .core import Parts, inner
+from .core import Parts, count, inner
 from .core.kernels import inner_change, inner_rows
 from .core.saved import Saved, nested
 from .core.stack import buffer
@@ -163,7 +163,9 @@ class Recorder:
         if "increment_forward" in self.arrays:
             sizes = np.sqrt(self._divide("increment_forward", square, size))
             self.arrays["increment_forward"][t, l - 1, here] = sizes
-        square = np.where(square > STATIC**2 * size, square, 0.0)
+        static = (square <= STATIC**2 * size) & (square > 0.0)
+        count("static_increment", static.sum())
+        square = np.where(static, 0.0, square)
         past = inner(delta, state.hidden[l].X)[:, : seen.known]
         self._new_randomness("residual_forward", (t, l), here, square, past)
         # x_{t-1} lies in the past: delta x_t and x_t have the same coordinates on the directions that are new
@@ -187,7 +189,9 @@ class Recorder:
         if name not in self.arrays:
             return
         t, l = at
-        residual = np.sqrt(np.maximum(square - (past**2).sum(axis=1), 0.0))
+        energy = square - (past**2).sum(axis=1)
+        count("clamped_residual", (energy < 0.0).sum())
+        residual = np.sqrt(np.maximum(energy, 0.0))
         self.arrays[name][t, l - 1, rows] = self._divide(name, residual, np.sqrt(square))
 
     def _innovation(self, name: str, at: tuple[int, int], square: Array, new: Array) -> None:
@@ -201,7 +205,7 @@ class Recorder:
             return
         t, l = at
         if (square == 0).any():
-            self.undefined.add(name)
+            self._undefined(name)
         elif square.size:
             rows = new / np.sqrt(square)[:, None]
             full = rows.shape[1] >= rows.shape[0]
@@ -216,11 +220,17 @@ class Recorder:
         self.arrays[name][t, l - 1] = self._divide(name, size, self._sizes[kind][l])[0]
 
     def _divide(self, name: str, numerator: Array, denominator: Array) -> Array:
-        """numerator / denominator: NaN, and the name is noted, where the denominator is zero."""
-        if (denominator == 0).any():
+        """numerator / denominator: NaN, and the name is noted, where it is undefined or overflows."""
+        ratio = np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
+        bad = ~np.isfinite(ratio)
+        self._undefined(name, int(bad.sum()))
+        ratio[bad] = np.nan
+        return ratio
+
+    def _undefined(self, name: str, entries: int = 1) -> None:
+        count("undefined_ratio", entries)
+        if entries:
             self.undefined.add(name)
-        gaps = np.full(denominator.shape, np.nan)
-        return np.divide(numerator, denominator, out=gaps, where=denominator > 0)
 
     def _record_joint(self, t: int, fields: Fields) -> None:
         """E[Z_0(xi_i) Z_t(xi_j)]."""

@@ -24,7 +24,8 @@ def summarise(run: xr.Dataset) -> dict[str, Any]:
     dict
         `steps`, `replicas`, `loss`; with targets on the probes `probe_mse` and, where those are +-1, `probe_error`;
         and `layers`, one dict per layer l: the smallest eigenvalues of the kernels of h and x, the feature changes at
-        the end, the basis sizes p and q at the end (largest over replicas), each where the run has it.
+        the end, the basis sizes p and q at the end (largest over replicas), each where the run has it. `guards`: how
+        often each numerical guard acted, where any did.
     """
     ends = run.isel(step=[0, -1])
     out: dict[str, Any] = {
@@ -37,6 +38,8 @@ def summarise(run: xr.Dataset) -> dict[str, Any]:
         out |= {name: _start_end(values) for name, values in probe_errors(run.isel(probe_step=[0, -1])).items()}
     smallest = {field: smallest_eigenvalue(ends[f"kernel_{field}"]) for field in "hx" if f"kernel_{field}" in run}
     changes = [name for name in ("feature_change_h", "feature_change_x") if name in run]
+    if guards := guards_of(run):
+        out["guards"] = guards
     ranks = [name for name in ("rank_forward", "rank_backward") if name in run]  # of simulations only
     out["layers"] = [
         {"layer": int(l)}
@@ -62,6 +65,14 @@ def probe_errors(run: xr.Dataset) -> dict[str, xr.DataArray]:
         wrong = 0.5 * (1.0 - xr.apply_ufunc(np.sign, f) * y)
         errors["probe_error"] = wrong.mean("probe")
     return errors
+
+
+def guards_of(run: xr.Dataset) -> dict[str, int]:
+    """Return how often each numerical guard acted, all replicas together, without those that never did."""
+    if "guards" not in run:
+        return {}
+    total = run["guards"].sum("replica")
+    return {str(name): int(times) for name, times in zip(run["guard"].values, total.values, strict=True) if times}
 
 
 def smallest_eigenvalue(kernel: xr.DataArray) -> xr.DataArray:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from .activations import fingerprint
 from .conventions import parametrization_title
+from .core import GUARDS
 from .errors import Damaged, FileError, InputError
 from .files import file_path, plain_bytes
 from .problem import Network, Problem, Training
@@ -59,6 +60,7 @@ LABELS = {
     "innovation_backward": "smallest singular value of {P_perp dh^l_i / |dh^l_i|}",
     "dropped_forward": "share of sum |x^{l-1}|^2 dropped by the tolerance",
     "dropped_backward": "share of sum |dh^l|^2 dropped by the tolerance",
+    "guards": "how often each numerical guard acted",
     "f_probe": "network output on the probes", "targets": "training targets", "probe_targets": "probe targets",
     "Z_h": "particles of Z^h", "Z_x": "particles of Z^x", "Z_dh": "particles of Z^dh",
     "Z_h_parts": "parts of Z^h", "Z_dx_parts": "parts of Z^dx",
@@ -73,6 +75,8 @@ def assemble(task: Task, replicas: list[dict[str, Array]], finished: int, notice
     run = label(task.problem, task.network.depth, task.schedule, arrays, replicas[0]["batch"], finished)
     for name in ("rank_forward", "rank_backward"):
         run[name] = run[name].astype(np.int64)
+    run["guards"] = (("replica", "guard"), arrays["guards"].astype(np.int64), {"long_name": LABELS["guards"]})
+    run = run.assign_coords(guard=list(GUARDS))
     run.attrs = attributes(task, notices)
     return run
 

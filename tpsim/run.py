@@ -17,7 +17,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from .checkpoint import SECONDS, Keeper, Pause, Remark, kept, with_checkpoints
-from .core import MaxRank, Noise, SpaceFull
+from .core import GUARDS, MaxRank, Noise, SpaceFull, counting
 from .errors import Diverged, Notice, RankError
 from .goal import prepare_goal
 from .mlp import Fields, backward, forward, update
@@ -31,6 +31,7 @@ from .task import Task
 
 Array = np.ndarray
 
+LARGEST = 1e150  # of what is recorded: below it sums over samples and the squares in standard errors cannot overflow
 DIVERGED = 1e6  # |f| past this times max(1, max |y|) is three to five steps from overflow, and never comes back
 
 
@@ -209,11 +210,11 @@ def run_replica(
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot, whole)
             if not (reason := _diverged(fields, problem.targets)):
                 backward(state, fields, schedule.parts and step in schedule.snapshot, whole)
-                reason = _not_finite(fields.kernel_dh, "dh")
+                loss, gradient = _loss(training, fields.f, problem.targets[samples])
+                reason = _too_large(fields.kernel_dh, "dh") or _loss_too_large(loss, gradient)
             if reason:
                 stopped, kind = f"{reason} at step {step}", Diverged
                 break
-            loss, gradient = _loss(training, fields.f, problem.targets[samples])
             recorder.observe(state, fields, gradient, loss, batch)
             report(step, loss)
             if batch.size:
@@ -231,6 +232,9 @@ def run_replica(
         seen = replay(state, recorder.frames, problem.probes, keeper.look)
         arrays["f_probe"] = np.full((len(schedule.probe), len(problem.probes)), np.nan)  # one shape, however far it got
         arrays["f_probe"][: len(seen)] = seen
+        if not (good := (np.abs(seen) <= LARGEST).all(axis=1)).all():
+            step, kind = recorder.frames[int(np.argmin(good))].step, Diverged  # before training itself had to stop
+            stopped = f"diverged: f on the probes {_excess(np.abs(seen).max())} at step {step}"
     return Replica(arrays, step, stopped, kind, undefined, keeper.remarks)
 
 
@@ -259,9 +263,9 @@ def _loss(training: Training, f: Array, y: Array) -> tuple[float, Array]:
 
 
 def _diverged(fields: Fields, targets: Array) -> str | None:
-    """Say what is not finite, in f or in the second moments of a layer, or too large."""
+    """Say what is not finite, or too large, in f or in the second moments of a layer."""
     f, limit = fields.f, DIVERGED * max(1.0, float(np.abs(targets).max()))
-    if reason := _not_finite(fields.kernel_h, "h"):
+    if reason := _too_large(fields.kernel_h, "h") or _too_large(fields.kernel_x, "x"):
         return reason
     if not np.isfinite(f).all():
         return "diverged: f is not finite"
@@ -270,18 +274,30 @@ def _diverged(fields: Fields, targets: Array) -> str | None:
     return None
 
 
-def _not_finite(kernels: dict[int, Array], name: str) -> str | None:
+def _too_large(kernels: dict[int, Array], name: str) -> str | None:
     for l, kernel in sorted(kernels.items()):
-        if not np.isfinite(np.diag(kernel)).all():
-            return f"diverged: E[(Z^{name})^2] of layer {l} is not finite"
+        if not (largest := np.diag(kernel).max()) <= LARGEST:  # NaN, too
+            return f"diverged: E[(Z^{name})^2] of layer {l} {_excess(largest)}"
     return None
 
 
+def _loss_too_large(loss: float, gradient: Array) -> str | None:
+    largest = np.abs([loss, *gradient]).max()
+    if not largest <= LARGEST:
+        return "diverged: the loss or its derivative " + _excess(largest)
+    return None
+
+
+def _excess(value: float) -> str:
+    return f"exceeds {LARGEST:g}" if np.isfinite(value) else "is not finite"
+
+
 def run_quietly(task: Task, replica: int, report: Callable[[int, float], None]) -> Replica:
-    """`run_replica` with the task's threads, its notices collected instead of given."""
-    with quietly(task) as notices:
+    """`run_replica` with the task's threads, its notices collected instead of given, and its guards counted."""
+    with quietly(task) as notices, counting() as guards:
         result = run_replica(task, replica, report, notices)
     result.notices += notices
+    result.arrays["guards"] = np.array([guards[name] for name in GUARDS])
     return result
 
 

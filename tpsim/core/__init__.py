@@ -6,6 +6,7 @@
     z = W.T @ y
 """
 
+from .guards import GUARDS, count, counted, counting, restore
 from .kernels import accumulate, expand, inner
 from .matrix import BACKWARD, FORWARD, GaussianMatrix, MaxRank, Parts, Product
 from .noise import NormalSource
@@ -17,6 +18,7 @@ from .tiles import TILE
 __all__ = [
     "BACKWARD",
     "FORWARD",
+    "GUARDS",
     "TILE",
     "GaussianMatrix",
     "MaxRank",
@@ -30,7 +32,11 @@ __all__ = [
     "accumulate",
     "backward_pass",
     "check_noise",
+    "count",
+    "counted",
+    "counting",
     "expand",
     "forward_pass",
     "inner",
+    "restore",
 ]

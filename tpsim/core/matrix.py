@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError, ResourceError
 from .checks import integer
 from .checks import key as key_of
+from .guards import count
 from .kernels import expand, inner, inner_rows
 from .noise import Key
 from .orthogonal import directions
@@ -262,7 +263,9 @@ class GaussianMatrix:
 
         Return the indices of the rows that brought a new direction, and the share of energy dropped.
         """
-        left = np.maximum(square - (c**2).sum(axis=1), 0.0)
+        left = square - (c**2).sum(axis=1)
+        count("clamped_energy", (left < 0.0).sum())  # an array of the span, up to the rounding of the difference
+        left = np.maximum(left, 0.0)
         allowed = self.tolerance**2 * square
         explicit = self.tolerance < EXPLICIT_RESIDUAL[side.basis.dtype]
         suspects = np.flatnonzero((square > 0.0) if explicit else (left > allowed))

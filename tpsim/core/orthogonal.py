@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from .guards import count
 from .kernels import expand, gram, inner, inner_rows, transform
 from .rows import Rows
 
@@ -40,7 +41,8 @@ def orthonormalise(z: Array, bases: Sequence[Rows], energy: Array | None = None)
     """
     if not len(z):
         return z
-    for _ in range(PASSES):
+    for number in range(PASSES):
+        count("further_pass", number > 0)
         before = inner_rows(z, z) if energy is None else energy
         if energy is None:
             project_off(z, bases)
@@ -86,7 +88,9 @@ def directions(residuals: Array, bases: Sequence[Rows], allowed: Array, energy: 
     """
     moments = gram(residuals)
     own = np.diag(moments)
-    far = np.flatnonzero((own > allowed) & np.isfinite(own))
+    finite = np.isfinite(own)
+    far = np.flatnonzero((own > allowed) & finite)
+    count("not_finite", (~finite).sum())
     left = np.where(own > allowed, 0.0, own)  # what is not finite is dropped
     if not far.size:
         return New(far, residuals[:0], left)
@@ -98,6 +102,7 @@ def directions(residuals: Array, bases: Sequence[Rows], allowed: Array, energy: 
     # what is left of an array at the end, against what it was: the product of both projections
     kept = own[rows] / energy[rows] if len(rows) == len(far) else np.zeros(len(rows))
     if not ((kept * chosen.pivots) >= KEPT).all():
+        count("second_projection", len(rows))
         z = _settle(z, bases)
     return New(rows, z, left)
 
@@ -114,6 +119,7 @@ def _choose(residuals: Array, moments: Array, allowed: Array) -> _Choice:
     """Gram-Schmidt in order of appearance among residuals, on their Gram matrix where its rounding allows it."""
     sure, new, left, factor = _pivots(moments, allowed)
     if not sure:
+        count("chosen_one_by_one", len(residuals))
         return _choose_one_by_one(residuals, np.diag(moments), allowed)
     rows = np.flatnonzero(new)
     if len(rows) < len(residuals):
@@ -191,11 +197,13 @@ def _settle(z: Array, bases: Sequence[Rows]) -> Array:
 
     One is enough unless the first residuals were mostly rounding: cleaned of it, two rows may then be nearly parallel.
     """
-    for _ in range(PASSES):
+    for number in range(PASSES):
+        count("further_pass", number > 0)
         project_off(z, bases)
         moments = gram(z)
         if np.abs(moments - np.eye(len(z))).sum(axis=1).max() < 1.0 - KEPT:  # hence positive definite
             return transform(inverse_factor(moments), z)
+        count("nearly_parallel", len(z))
         z = _one_by_one(z)
     return z
 

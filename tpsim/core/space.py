@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError, Notice, ResourceError
 from .checks import fields, fits, integer, storage
 from .checks import key as key_of
+from .guards import count
 from .kernels import expand, inner, inner_rows
 from .noise import Key, NormalSource
 from .orthogonal import directions, orthonormalise, project_off
@@ -152,18 +153,19 @@ class ParticleSpace:
         both = np.concatenate([x, z])
         energy = inner_rows(both, both)
         project_off(both, self._basis())
-        count = len(x)
-        if count:
-            new = directions(both[:count], self._basis(), IN_SPAN[self.dtype] ** 2 * energy[:count], energy[:count])
+        k = len(x)
+        if k:
+            new = directions(both[:k], self._basis(), IN_SPAN[self.dtype] ** 2 * energy[:k], energy[:k])
             self._make_room(len(new.rows) + len(z))  # before anything changes
+            count("kept_in_span", k - len(new.rows))
             self._kept.append(new.directions)
             self._waiting = []
-            z = np.ascontiguousarray(both[count:])
+            z = np.ascontiguousarray(both[k:])
             expand(-inner(z, new.directions), new.directions, out=z)
         else:
             self._make_room(len(z))
             z = both
-        return orthonormalise(z, self._basis(), energy[count:])
+        return orthonormalise(z, self._basis(), energy[k:])
 
     def sample(self, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Return fresh arrays, (k, M), as `draw` does but without adding them to the space: for inputs only looked at.
@@ -258,6 +260,7 @@ class ParticleSpace:
         needed = self.arrays + more
         if 2 * needed > self.particles and not self._warned:
             self._warned = True
+            count("half_full")
             warnings.warn(
                 f"{self.name} holds more arrays than half of its {self.particles} particles; "
                 f"estimates are still unbiased but noisy: particles >= {4 * needed} is advised",
