@@ -52,7 +52,7 @@ class Stack:
             basis = Rows.of(basis)
         elif not isinstance(basis, Rows | list | tuple):
             raise InputError("basis", basis, "Rows, a list of Rows, or an array (r, M)")
-        members = (basis,) if isinstance(basis, Rows) else tuple(basis)
+        members: tuple[Rows, ...] = (basis,) if isinstance(basis, Rows) else tuple(basis)
         for member in members:
             first = members[0]
             if not isinstance(member, Rows) or (member.particles, member.dtype) != (first.particles, first.dtype):
