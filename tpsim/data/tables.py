@@ -49,7 +49,7 @@ def npz(path: str | Path, scale: Scale = "none", standardise: Standardise = "non
         return make_problem((arrays["inputs"], arrays["targets"]), probes, scale, standardise)
     except InputError as error:
         if error.field in arrays:
-            raise InputError(f"{file}: {error.field}", error.value, error.allowed) from None
+            raise InputError(error.field, error.value, f"{error.allowed}, in {file}") from None
         raise
 
 
