@@ -103,7 +103,11 @@ def load_sweep(folder: str | os.PathLike[str]) -> xr.Dataset:
     place, found, damaged = file_path("folder", folder), [], {}
     settings: dict[str, Any] = {}
     form: Form = {}
-    for path in sorted(place.glob("*.nc*")):
+    try:
+        paths = sorted(place.glob("*.nc*"))
+    except OSError as error:
+        raise FileError(f"{place}: cannot be read: {error.strerror or error}") from error
+    for path in paths:
         if path.suffix != ".nc":
             continue
 

@@ -30,7 +30,7 @@ ENTRIES = entries()
 QUICK, SLOW = 12, 165  # cases of each entry point
 QUICK_COMMANDS, SLOW_COMMANDS = 150, 2000
 SLOW_SEED = 20250711
-HEAVY = {"finite.sweep": 4, "tpsim.plot.save_all": 3, "tpsim.simulate, with a target": 3}  # so many times fewer
+HEAVY = {"finite.sweep": 4, "tpsim.plot.save_all": 3}  # so many times fewer
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,11 +59,6 @@ def clear():
     plt.close("all")
     for name in set(os.listdir()) - {"data", "data.npz", "data.csv"}:
         shutil.rmtree(name) if os.path.isdir(name) else os.remove(name)
-
-
-def named(error, arguments):
-    """Whether the message names an argument, or something that belongs to one."""
-    return error is None or any(part in str(error) for part in (*arguments, "particles", "step", "worker"))
 
 
 def fuzz(name, count, draw_seed=None):

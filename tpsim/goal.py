@@ -12,7 +12,7 @@ import numpy as np
 from .errors import InputError, ResourceError
 from .plan import available_bytes, check_memory, memory_bytes
 from .problem import Network, Problem, Training, positive_int
-from .task import REPLICAS, Task, default_tolerance, prepare, threads_of
+from .task import REPLICAS, Task, check_arguments, default_tolerance, prepare, threads_of
 
 FEWEST = 1024  # particles of the first stage, where its space has room
 PILOT_REPLICAS = 16  # of the smallest M, whose noise is most of what hides a bias
@@ -66,9 +66,10 @@ def prepare_goal(
             if value is not None:
                 raise InputError(name, value, "None without target_error, whose budget it is")
         return prepare(problem, network, training, **arguments)
+    check_arguments(problem, network, training)
     _positive("target_error", target_error)
     noise, limit, given = arguments["noise"], arguments["limit"], arguments["replicas"]
-    if noise == "width" or limit in ("ntp", "sp"):
+    if isinstance(noise, str) and isinstance(limit, str) and (noise == "width" or limit in ("ntp", "sp")):
         where = f"noise={noise!r}" if noise == "width" else f"limit={limit!r}"
         raise InputError("target_error", target_error, f"None with {where}: f is random there, and has a law, no error")
     if given is not None and positive_int("replicas", given) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import tpsim
 from tpsim import Activation, Loss, Network, Problem, Training, core, data, plot, reference
 from tpsim.activations import ACTIVATIONS
 from tpsim.core import GaussianMatrix, NormalSource, ParticleSpace, Rows
+from tpsim.goal import prepare_goal
 
 from .hostile import HOSTILE
 
@@ -329,8 +331,11 @@ def drawing(function):
     return call
 
 
-def loss_of(**arguments):
-    return Training(2, loss=Loss(**arguments)).criterion
+def with_target(**given):
+    """What `simulate` checks before it looks for accuracy, which takes the seconds that it is given."""
+    parameters = inspect.signature(tpsim.simulate).parameters.values()
+    defaults = {entry.name: entry.default for entry in parameters if entry.name != "progress"}
+    return prepare_goal(**defaults | given)
 
 
 def entries() -> dict[str, Entry]:
@@ -373,19 +378,10 @@ def entries() -> dict[str, Entry]:
         "tpsim.check_assumption": Entry(tpsim.check_assumption, {"inputs": [lambda: np.eye(3), fields]}, ("inputs",)),
         "tpsim.simulate": Entry(tpsim.simulate, SIMULATE, tuple(SETTING) + ("particles", "replicas")),
         "tpsim.simulate, with a target": Entry(
-            tpsim.simulate,
-            SIMULATE
-            | {"target_error": of(0.5), "max_seconds": of(None, 0.5), "max_bytes": of(None, 10**8)}
-            | {
-                "particles": of(64),
-                "replicas": of(2),
-                "problem": [problem],
-                "network": [lambda: Network(2)],
-                "training": [lambda: Training(2)],
-                "tolerance": of(1e-2),
-                "max_seconds": of(0.2),
-            },
-            (*SETTING, "particles", "replicas", "target_error", "max_seconds"),
+            with_target,
+            {name: make for name, make in SIMULATE.items() if name != "progress"}
+            | {"target_error": of(0.5, 1e-3), "max_seconds": of(None, 0.5), "max_bytes": of(None, 10**8)},
+            (*SETTING, "target_error"),
         ),
         "tpsim.save": Entry(tpsim.save, {"run": RUNS, "path": of("run.nc", Path("other.nc"))}, ("run", "path"), True),
         "tpsim.load": Entry(tpsim.load, {"path": of("nowhere.nc", ".", "data")}, ("path",)),

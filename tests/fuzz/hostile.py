@@ -30,6 +30,10 @@ class Text(str):
     """A string that is not quite one."""
 
 
+class Subclass(np.ndarray):
+    """An array that is not quite one."""
+
+
 def raises(*_):
     raise KeyError("the user's function")
 
@@ -63,7 +67,7 @@ SCALARS = [
     2,
     3,
     7,
-    2**31,
+    2**46,
     2**63 - 1,
     2**63,
     10**30,
@@ -181,7 +185,7 @@ FRESH = [
     lambda: np.zeros(70),
     lambda: np.arange(6, dtype=">i2").reshape(2, 3),
     lambda: np.float16([[1, 2, 3]]),
-    lambda: np.matrix([[1.0, 2, 3]]),
+    lambda: np.ones((2, 3)).view(Subclass),
     lambda: np.longdouble([[1, 2, 3]]),
     lambda: np.array([[True, False, True]]),
     lambda: np.ones((2, 64)),

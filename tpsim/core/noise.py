@@ -35,7 +35,7 @@ class NormalSource:
     """
 
     def __init__(self, particles: int, root: Key, sobol: bool = False) -> None:
-        self.particles, self.root = integer("particles", particles, 1), key_of("root", root)
+        self.particles, self.root = integer("particles", particles, 0), key_of("root", root)
         self._stream = Stream()
         if not isinstance(sobol, bool | np.bool_) or (sobol and self.particles & (self.particles - 1)):
             raise InputError("sobol", sobol, "False, or True where particles is a power of two")

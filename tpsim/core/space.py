@@ -193,8 +193,8 @@ class ParticleSpace:
         They are named by `key`, or by how many names were given out before.
         """
         integer("count", count, 1)
-        if self.noise == "matched" and count >= self.particles:
-            raise SpaceFull(self.name, self.arrays + count, self.particles)
+        if count >= self.particles:
+            self._make_room(count)
         with fits("count"):
             np.empty((count, self.particles))  # before a list of as many names is made
         name = (_UNNAMED, self.new_name()) if key is None else key_of("key", key)

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from ..errors import FileError, InputError
+from ..errors import FileError, InputError, ResourceError
 from ..files import check_plain, file_path
 from ..plan import available_bytes
 from ..problem import Problem, positive_int
@@ -49,7 +49,7 @@ def npz(path: str | Path, scale: Scale = "none", standardise: Standardise = "non
         return make_problem((arrays["inputs"], arrays["targets"]), probes, scale, standardise)
     except InputError as error:
         if error.field in arrays:
-            raise InputError(f"{file}: {error.field}", error.value, error.allowed) from None
+            raise InputError(error.field, error.value, f"{error.allowed}, in {file}") from None
         raise
 
 
@@ -202,12 +202,17 @@ def gaussian_mixture(
     ------
     InputError
         An option out of range.
+    ResourceError
+        More samples than fit into memory.
     """
     for field, value, minimum in (("count", count, 1), ("dimension", dimension, 1), ("seed", seed, 0)):
         positive_int(field, value, minimum)
     positive_int("probes", probes, 0)
     if isinstance(separation, bool) or not isinstance(separation, int | float) or not 0 <= separation < math.inf:
         raise InputError("separation", separation, "a finite number >= 0")
+    needed, free = 3 * 8 * (count + probes) * dimension, available_bytes()  # drawn, scaled, and in the problem
+    if needed > free:
+        raise ResourceError(f"count={count}, probes={probes}, dimension={dimension}: {needed} bytes, {free} are free")
     train, rest = (_clouds(size, dimension, separation, [seed, k]) for k, size in enumerate((count, probes)))
     return make_problem(train, rest if probes else NO_SAMPLES, scale, standardise)
 

@@ -34,6 +34,8 @@ def mean_product(a: Array, b: Array) -> Array:
 
 def regress(targets: Array, family: Array) -> Array:
     """Coefficients c (p, k) of the projections sum_k c_k family_k of the targets (p, M) on a family (k, M)."""
+    if not (np.isfinite(family).all() and np.isfinite(targets).all()):
+        raise np.linalg.LinAlgError("fields that are not finite")
     return np.linalg.lstsq(family.T, targets.T, rcond=RCOND)[0].T
 
 
@@ -96,4 +98,4 @@ def response(targets: Array, zhat: Array, carriers: Array, scale: float) -> Arra
     the family zhat (t', m, M') may be longer than the carriers (t, m, M).
     """
     theta = regress(targets, flat(zhat))
-    return scale**2 * theta[:, : len(flat(carriers))] @ flat(carriers)
+    return (scale * scale) * theta[:, : len(flat(carriers))] @ flat(carriers)

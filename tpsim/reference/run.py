@@ -184,6 +184,7 @@ def _run(run: Replica, training: Training) -> Replica:
     return run
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _dataset(runs: list[Replica], problem: Problem, network: Network, training: Training) -> xr.Dataset:
     f, y = np.stack([run.f for run in runs]), problem.targets
     scale = 1.0 / problem.samples if training.reduction == "mean" else 1.0
@@ -197,4 +198,6 @@ def _dataset(runs: list[Replica], problem: Problem, network: Network, training: 
     for name in ("h", "x", "dh"):
         fields = np.stack([np.stack(list(getattr(run, name).values()), axis=1) for run in runs])  # (R, T+1, L, m, M)
         variables[f"kernel_{name}"] = (dims, fields @ fields.mT / fields.shape[-1])
+    if odd := [name for name, (_, values) in variables.items() if not np.isfinite(values).all()]:
+        raise Diverged(f"{', '.join(odd)}: not finite", training.steps)
     return xr.Dataset(variables, {"step": np.arange(training.steps + 1), "layer": np.arange(1, network.depth + 1)})
