@@ -46,7 +46,7 @@ def main(argv=None):
     network = Network(depth=2, activation="tanh", init_scale=np.sqrt(2))
     training = Training(steps, learning_rate=0.3, reduction="mean")
     with warnings.catch_warnings(action="ignore", category=Notice):  # in IP h^2_0 = 0, and so is what it is divided by
-        runs = {limit: simulate(problem, network, training, particles, 4, limit=limit) for limit in LIMITS}
+        runs = {limit: simulate(problem, network, training, particles, 8, limit=limit) for limit in LIMITS}
 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(PAGE, 2.8), sharey=True, layout="constrained")

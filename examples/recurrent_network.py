@@ -56,7 +56,7 @@ def main(argv=None):
     parser.add_argument("--output", type=Path, default=Path("."), metavar="DIR")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     options = parser.parse_args(argv)
-    steps, particles, n, seeds = (3, 1024, 128, 4) if options.smoke else (10, 8192, 1024, 8)
+    steps, particles, n, seeds = (3, 1024, 128, 8) if options.smoke else (10, 8192, 1024, 8)
     options.output.mkdir(parents=True, exist_ok=True)
     process = gaussian_process(steps)
     ours = [np.array([limit(steps, particles, J, seed) for seed in range(seeds)]) for J in (False, True)]

@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from tests.oracles.levels import ALPHA, confirmed, critical, spend
 from tpsim import InputError, Network, Problem, Training, simulate
 from tpsim.core.matrix import GaussianMatrix
 from validation import agreement as module
@@ -59,10 +60,14 @@ def show(title: str, claim: Claim) -> Claim:
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_the_right_engine_passes(name: str) -> None:
-    claim = show(name, agreement(*CASES[name], **SIZES))
-    assert claim.verdict is Verdict.PASS
-    assert claim.resolved == claim.of == CASES[name][2].steps * 3
-    assert claim.estimate <= claim.reference
+
+    def check(attempt: int) -> None:
+        claim = show(name, agreement(*CASES[name], **SIZES | {"seed": 100 + attempt}))
+        assert claim.verdict is Verdict.PASS
+        assert claim.resolved == claim.of == CASES[name][2].steps * 3
+        assert claim.estimate <= claim.reference
+
+    confirmed(check, FALSE)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +246,8 @@ def test_converge_shows_that_zdot_is_missing() -> None:
     means = [one.limit["f"].mean("replica").values for one in (right, wrong)]
     plateau = float(np.sqrt(np.mean((means[1] - means[0]) ** 2)))
     widest = rows[1].isel(width=-1)
-    assert abs(float(widest["bias"]) - plateau) < 5 * float(widest["bias_se"]) + float(rows[0]["bias"][-1])
+    assert abs(float(widest["bias"]) - plateau) < critical() * float(widest["bias_se"]) + float(rows[0]["bias"][-1])
     assert float(widest["error"]) > 0.9 * plateau
     same = [float(one.agreement["p"].sel(quantity="f", width=64)) for one in (right, wrong)]
-    assert same[0] > 1e-4 > 1e-9 > same[1]
+    assert same[0] > ALPHA > 1e-9 > same[1]
+    spend(2 * ALPHA)

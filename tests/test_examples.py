@@ -12,6 +12,7 @@ import pytest
 
 from tests.oracles.functions import FUNCTIONS
 from tests.oracles.kernels import kernel_matrix
+from tests.oracles.levels import critical, detectable, spend
 from tpsim import data
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -68,9 +69,10 @@ def test_recurrent_network(tmp_path: Path) -> None:
     result = run("recurrent_network", tmp_path)
     process, seeds = result["process"], len(result["tied"])
     error = result["tied"].std(axis=0, ddof=1) / np.sqrt(seeds)
-    critical = 22.0  # Student's t, 3 degrees of freedom: 2e-4 for one entry, 2e-3 for all nine
-    print("minimum detectable effect", critical * error.max())
-    assert (np.abs(result["tied"].mean(axis=0) - process) < critical * error + 1e-12).all()
+    sizes = process.size, seeds - 1, 1e-6
+    print("minimum detectable effect", detectable(*sizes) * error.max())
+    assert (np.abs(result["tied"].mean(axis=0) - process) < critical(*sizes) * error + 1e-12).all()
+    spend(1e-6)
     assert (result["symmetric"][:, 3, 3] > 1.5 * process[3, 3]).all()
     np.testing.assert_allclose(result["symmetric"][:, 0, 1], 0.09, atol=1e-12)
 
@@ -112,7 +114,8 @@ def test_other_limits(tmp_path: Path) -> None:
     inputs = data.digits((3, 8), count=8, probes=8).inputs[:2]
     K = kernel_matrix(function, scale * kernel_matrix(function, scale * inputs @ inputs.T))
     error = ntp.f_cov_se[0, :2, :2].values
-    critical = 22.0  # Student's t, 3 degrees of freedom: 2e-4
-    print("minimum detectable effect", critical * error.max())
-    assert (abs(ntp.f_cov[0, :2, :2].values - scale * K) < critical * error).all()
+    sizes = 3, ntp.sizes["replica"] - 1, 1e-6
+    print("minimum detectable effect", detectable(*sizes) * error.max())
+    assert (abs(ntp.f_cov[0, :2, :2].values - scale * K) < critical(*sizes) * error).all()
+    spend(1e-6)
     assert (np.diag(ntp.f_cov[-1]) < np.diag(ntp.f_cov[0])).all()  # training takes some of the spread away

@@ -34,7 +34,6 @@ IP = TABLE_2["ip"]
 WIDTHS = (64, 128, 256)
 SEEDS = 1000
 REPLICAS, PARTICLES = 32, 2048
-ALPHA = 1e-6
 ROUNDING = 1e-10
 NAMES = ("f", "kernel_h", "kernel_x")
 INPUTS = [[1.0, 0.0], [0.5, 1.0], [-0.3, 0.8]]
@@ -105,7 +104,7 @@ def check(title: str, run: xr.Dataset, finite: dict[str, tuple[Array, Array]]) -
     for name, (mean, error) in finite.items():
         ours, ours_error = mean_and_error(run[name].values[:, 1:])
         measured[name], reference[name] = (ours, np.hypot(ours_error, error)), mean
-    check_means(title, measured, reference, REPLICAS, alpha=ALPHA)
+    check_means(title, measured, reference, REPLICAS)
 
 
 @pytest.mark.filterwarnings("ignore:undefined")  # ratios to Z^{h_0} = 0

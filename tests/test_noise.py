@@ -4,6 +4,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 from scipy.stats import kstest
 
+from tests.oracles.levels import ALPHA, critical, spend
 from tpsim.core import TILE
 from tpsim.core.noise import NormalSource, Stream
 
@@ -39,19 +40,19 @@ def test_keys_that_look_alike_have_different_streams():
 
 
 def test_draws_of_neighbouring_keys_and_tiles_are_independent_normals():
-    """Oracle: N(0, I). Keys that differ in one entry by one, as a run's do. False alarm 1e-6 in each part."""
+    """Oracle: N(0, I). Keys that differ in one entry by one, as a run's do. Level ALPHA in each part."""
     draws = [NormalSource(4 * TILE, (0, replica, 1)).pseudo_random((2, 0, step, i))
              for replica in range(2) for step in range(4) for i in range(8)]  # fmt: skip
     z = np.array(draws).reshape(-1, TILE)  # (256, TILE)
-    assert kstest(z.ravel(), "norm").pvalue > 1e-6
-    # the largest of n = 32640 correlations: P(|c| > u) = 2 (1 - Phi(u sqrt(TILE))), n times that is 1e-6 at 6.7 sigma
+    assert kstest(z.ravel(), "norm").pvalue > ALPHA
     correlations = (z @ z.T / TILE)[np.triu_indices(len(z), 1)]
-    assert np.abs(correlations).max() < 6.7 / np.sqrt(TILE)
-    assert abs(np.mean(correlations**2) * TILE - 1) < 5 * np.sqrt(2 / correlations.size)
+    assert np.abs(correlations).max() < critical(correlations.size) / np.sqrt(TILE)
+    assert abs(np.mean(correlations**2) * TILE - 1) < critical() * np.sqrt(2 / correlations.size)
     # nothing is left of the pattern of neighbours: each lag of the tiles on its own
     for lag in (1, 4, 32, 128):
         c = (z[lag:] * z[:-lag]).mean()
-        assert abs(c) < 5 / np.sqrt(z[lag:].size)
+        assert abs(c) < critical(4) / np.sqrt(z[lag:].size)
+    spend(4 * ALPHA)
 
 
 def test_sobol_points_of_different_roots_are_scrambled_independently():

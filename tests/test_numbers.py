@@ -321,7 +321,7 @@ def test_a_space_that_is_half_full_is_counted_once():
 
 
 def test_counts_belong_to_their_replica_whatever_the_processes():
-    """Oracle: bitwise identity for other threads and workers; a replica alone has the counts that it has with others."""
+    """Oracle: bitwise identity for other threads and workers; alone a replica has the same."""
     problem = Problem(INPUTS[[0, 1, 1, 2]], SIGNS)
     options = {"particles": 2048, "replicas": 3, "tolerance": 1e-9}
     case = problem, Network(3, "tanh", 1.4), Training(8, 0.4)

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tpsim
+from tests.oracles.levels import ALPHA, spend
 from tpsim import (
     Diverged,
     FileError,
@@ -112,7 +113,7 @@ def test_recorded_quantities_are_consistent():
 
 
 def test_a_zero_output_at_the_start_is_exact_in_the_limit_and_random_at_finite_width():
-    """Oracle: f_0 = 0 in the limit; at width n, f_0 ~ N(0, s^2 E[x x'] / n): chi^2 of 128 values, 1e-9 quantiles."""
+    """Oracle: f_0 = 0 in the limit; at width n, f_0 ~ N(0, s^2 E[x x'] / n): chi^2 of 128 values at level ALPHA."""
     from scipy.stats import chi2
 
     for noise in ("matched", "iid"):
@@ -120,10 +121,10 @@ def test_a_zero_output_at_the_start_is_exact_in_the_limit_and_random_at_finite_w
     run = simulate(PROBLEM, Network(2), Training(0), 256, 128, "width")
     variance = np.einsum("rii->ri", run.kernel_x.values[:, 0, 1])[:, 0] / 256
     statistic = float((run.f.values[:, 0, 0] ** 2 / variance).sum())
-    print(
-        f"minimum detectable effect: variance ratio {chi2.ppf(1e-9, 128) / 128:.2f} to {chi2.isf(1e-9, 128) / 128:.2f}"
-    )
-    assert chi2.ppf(1e-9, 128) < statistic < chi2.isf(1e-9, 128)
+    low, high = chi2.ppf(ALPHA / 2, 128), chi2.isf(ALPHA / 2, 128)
+    print(f"minimum detectable effect: variance ratio {low / 128:.2f} to {high / 128:.2f}")
+    assert low < statistic < high
+    spend(ALPHA)
 
 
 def test_schedules_of_the_learning_rate():

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.oracles.levels import ALPHA, critical, detectable, spend
 from tpsim import Network, Notice, Problem, Training, mlp, simulate
 from tpsim.core import matrix
 from tpsim.core.noise import NormalSource
@@ -95,12 +96,13 @@ def test_training_is_bit_identical_with_and_without_probes():
 
 
 def test_permuting_samples_is_equal_in_law_only():
-    """Oracle: two independent sets of 24 replicas; |t_46| < 7 over 24 comparisons: false alarm 2e-7."""
+    """Oracle: two independent sets of 24 replicas, 20 comparisons."""
     order = [2, 0, 3, 1]
     kwargs = SETTINGS | {"replicas": 24}
     a = simulate(Problem(INPUTS, TARGETS), NETWORK, TRAINING, **kwargs)
     b = simulate(Problem(INPUTS[order], TARGETS[order]), NETWORK, TRAINING, seed=1, **kwargs)
     difference = a.f.mean("replica").values[1:, order] - b.f.mean("replica").values[1:]
     error = np.sqrt((a.f.var("replica", ddof=1).values[1:, order] + b.f.var("replica", ddof=1).values[1:]) / 24)
-    print("minimum detectable effect", 7 * error.max())
-    assert (np.abs(difference) < 7 * error).all()
+    print("minimum detectable effect", detectable(difference.size, 46) * error.max())
+    assert (np.abs(difference) < critical(difference.size, 46) * error).all()
+    spend(ALPHA)

@@ -123,5 +123,5 @@ def test_probes_of_the_limit_on_held_out_points(activation: str) -> None:
     mean, error = mean_and_error(run.f_probe.values)
     assert np.abs(limit).max() > 0.1
     measured = {"f_probe": (mean[1:], np.hypot(error[1:], np.sqrt(variance)))}
-    check_means(f"held-out points, {activation}", measured, {"f_probe": limit}, replicas, alpha=1e-6)
-    check_means(f"held-out f_0, {activation}", {"f_0": (mean[0], error[0])}, {"f_0": np.zeros(4)}, replicas, alpha=1e-6)
+    check_means(f"held-out points, {activation}", measured, {"f_probe": limit}, replicas)
+    check_means(f"held-out f_0, {activation}", {"f_0": (mean[0], error[0])}, {"f_0": np.zeros(4)}, replicas)

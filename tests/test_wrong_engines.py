@@ -2,8 +2,8 @@
 
 Oracle: many-seed networks extrapolated to infinite width (`finite_limit`). Every engine runs REPLICAS independent
 replicas; an entry f_t(xi_i) disagrees when it is off by more than the critical value times the joint standard error, at
-the level ALPHA over all entries of a problem. The engines' own bias O(1/M), measured at M = 256 on these problems, is
-below .3 of the standard error of REPLICAS replicas at M = PARTICLES (root mean square over the entries).
+the level `levels.ALPHA` over all entries of a problem. The engines' own bias O(1/M), measured at M = 256 on these
+problems, is below .3 of the standard error of REPLICAS replicas at M = PARTICLES (root mean square over the entries).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ Array = np.ndarray
 Case = tuple[Problem, Network, Training]
 Engine = Callable[[Problem, Network, Training], Array]  # -> f (replica, step, sample)
 
-ALPHA = 1e-6
 REPLICAS = 32
 PARTICLES = 2048
 
@@ -90,4 +89,4 @@ def test_only_right_engines_agree_with_finite_networks(case: str, engine: str) -
     mean, error = mean_and_error((RIGHT | WRONG)[engine](*CASES[case])[:, 1:])
     measured = {"f": (mean, np.hypot(error, limit_error))}
     with pytest.raises(AssertionError, match=r"s\.e\.") if engine in WRONG else nullcontext():
-        check_means(f"{engine}, {case}", measured, {"f": limit}, REPLICAS, alpha=ALPHA)
+        check_means(f"{engine}, {case}", measured, {"f": limit}, REPLICAS)

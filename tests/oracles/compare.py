@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import t as student
+
+from .levels import ALPHA, critical, detectable, spend
 
 Array = np.ndarray
 Measured = dict[str, tuple[Array, Array]]  # name -> (mean over replicas, its standard error)
@@ -15,7 +16,7 @@ def check_means(
     reference: dict[str, Array],
     replicas: int,
     allowance: float = 0.0,
-    alpha: float = 1e-5,
+    alpha: float = ALPHA,
 ) -> None:
     """Assert |mean - reference| <= critical * error + allowance for every entry of every array in `measured`.
 
@@ -29,16 +30,15 @@ def check_means(
     Prints one line with the worst entry and the minimum detectable effect (at 90% power) per array.
     """
     entries = sum(mean.size for mean, _ in measured.values())
-    critical = float(student.ppf(1 - alpha / 2 / entries, replicas - 1))
-    power = float(student.ppf(0.9, replicas - 1))
+    most, seen = (value(entries, replicas - 1, alpha) for value in (critical, detectable))
     effects, failures, worst = [], [], 0.0
     for name, (mean, error) in measured.items():
         exact = np.asarray(reference[name])
         assert mean.shape == exact.shape, (name, mean.shape, exact.shape)
         off = np.abs(mean - exact)
-        worst = max(worst, float((off / np.maximum(critical * error + allowance, 1e-300)).max()))
-        effects.append(f"{name} {np.max((critical + power) * error + allowance):.1e}")
-        bad = off > critical * error + allowance
+        worst = max(worst, float((off / np.maximum(most * error + allowance, 1e-300)).max()))
+        effects.append(f"{name} {np.max(seen * error + allowance):.1e}")
+        bad = off > most * error + allowance
         if bad.any():
             at = tuple(int(k) for k in np.unravel_index(np.argmax(bad * off), off.shape))
             failures.append(
@@ -46,7 +46,8 @@ def check_means(
                 f"{bad.sum()} of {bad.size} fail"
             )
     print(f"{title}: worst of {entries} at {worst:.2f} of the tolerance; minimum detectable effect", ", ".join(effects))
-    assert not failures, f"{title} (critical {critical:.2f} s.e. + {allowance:.1e}): " + "; ".join(failures)
+    assert not failures, f"{title} (critical {most:.2f} s.e. + {allowance:.1e}): " + "; ".join(failures)
+    spend(alpha)
 
 
 def mean_and_error(samples: Array) -> tuple[Array, Array]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm
 
 from .compare import mean_and_error
+from .levels import ALPHA, critical, detectable, spend
 
 Array = np.ndarray
 Samples = dict[str, Array]  # name -> (replicas, ...)
-ALPHA = 1e-6  # two-sided, over all entries of one comparison
-POWER = 0.9
 
 
 def check_same_law(title: str, first: Samples, second: Samples) -> None:
@@ -21,8 +19,7 @@ def check_same_law(title: str, first: Samples, second: Samples) -> None:
     Prints the worst entry, and of every array the median and the largest minimum detectable effect, at 90% power.
     """
     entries = 2 * sum(array[0].size for array in first.values())
-    critical = float(norm.ppf(1 - ALPHA / 2 / entries))
-    needed = critical + float(norm.ppf(POWER))
+    most, needed = critical(entries), detectable(entries)
     effects, failures, worst = [], [], 0.0
     for name in first:
         for what, moment in (("mean", mean_and_error), ("log std", log_std_and_error)):
@@ -30,15 +27,16 @@ def check_same_law(title: str, first: Samples, second: Samples) -> None:
             off, error = a - b, np.hypot(a_error, b_error)
             z = np.abs(off) / error
             worst = max(worst, float(z.max()))
-            if (z > critical).any():
+            if (z > most).any():
                 at = tuple(int(k) for k in np.unravel_index(np.argmax(z), z.shape))
                 failures.append(f"{what} of {name}{at}: {a[at]:.4g} against {b[at]:.4g}, {z[at]:.1f} s.e.")
             effects.append(f"{what} of {name} {needed * np.median(error):.1g}..{needed * error.max():.1g}")
     print(
-        f"{title}: worst of {entries} statistics {worst:.2f} s.e., critical {critical:.2f}; "
+        f"{title}: worst of {entries} statistics {worst:.2f} s.e., critical {most:.2f}; "
         f"minimum detectable effect: {', '.join(effects)}"
     )
     assert not failures, f"{title}: " + "; ".join(failures)
+    spend(ALPHA)
 
 
 def log_std_and_error(x: Array) -> tuple[Array, Array]:
