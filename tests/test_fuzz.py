@@ -34,9 +34,9 @@ HEAVY = {"finite.sweep": 4, "tpsim.plot.save_all": 3}  # so many times fewer
 
 
 @pytest.fixture(autouse=True, scope="module")
-def warm():
+def warm(tmp_path_factory):
     """Compile what is compiled at the first call, which takes its time once."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.chdir(tmp_path_factory.mktemp("warm")):
         warnings.simplefilter("ignore")
         for entry in ENTRIES.values():
             for choice in range(4 if "core" in str(entry.valid) else 2):

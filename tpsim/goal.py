@@ -9,6 +9,7 @@ from typing import Any
 import joblib
 import numpy as np
 
+from .core import check_noise
 from .errors import InputError, ResourceError
 from .plan import available_bytes, check_memory, memory_bytes
 from .problem import Network, Problem, Training, positive_int
@@ -69,7 +70,8 @@ def prepare_goal(
     check_arguments(problem, network, training)
     _positive("target_error", target_error)
     noise, limit, given = arguments["noise"], arguments["limit"], arguments["replicas"]
-    if isinstance(noise, str) and isinstance(limit, str) and (noise == "width" or limit in ("ntp", "sp")):
+    check_noise(noise, False, FEWEST)
+    if noise == "width" or isinstance(limit, str) and limit in ("ntp", "sp"):
         where = f"noise={noise!r}" if noise == "width" else f"limit={limit!r}"
         raise InputError("target_error", target_error, f"None with {where}: f is random there, and has a law, no error")
     if given is not None and positive_int("replicas", given) < 2:
