@@ -70,7 +70,7 @@ def prepare_goal(
     check_arguments(problem, network, training)
     _positive("target_error", target_error)
     noise, limit, given = arguments["noise"], arguments["limit"], arguments["replicas"]
-    check_noise(noise, False, FEWEST)
+    check_noise(noise)
     if noise == "width" or isinstance(limit, str) and limit in ("ntp", "sp"):
         where = f"noise={noise!r}" if noise == "width" else f"limit={limit!r}"
         raise InputError("target_error", target_error, f"None with {where}: f is random there, and has a law, no error")

@@ -134,6 +134,7 @@ SIMULATE = SETTING | {
     "threads": of(None, 1),
     "limit": of("mup", "ip", "ntp", "sp"),
     "dtype": of("float64", "float32"),
+    "quantities": of(None, ("f", "kernel_x"), []),
 }
 TRAIN = SETTING | {
     "width": of(8, 1, 5),
@@ -514,8 +515,8 @@ def entries() -> dict[str, Entry]:
         "tpsim.core.Rows.append": Entry(on(rows, "append"), {"rows": [*FIELDS, lambda: np.ones(64)]}, ("rows",)),
         "tpsim.core.check_noise": Entry(
             core.check_noise,
-            {"noise": of("matched", "iid"), "sobol": of(False, True), "particles": of(64, 100)},
-            ("noise", "sobol", "particles"),
+            {"noise": of("matched", "iid"), "sobol": of(False, True)},
+            ("noise", "sobol"),
         ),
         "tpsim.core.expand": Entry(
             lambda coefficients, basis: core.expand(coefficients, basis),
@@ -559,6 +560,8 @@ EXEMPT = {
     "an exception or a warning": [
         f"tpsim.{name}"
         for name in (
+            "CheckpointError",
+            "Interrupted",
             "Diverged",
             "FileError",
             "InputError",
@@ -574,6 +577,7 @@ EXEMPT = {
     "a constant or a type of constants": [
         "tpsim.core.BACKWARD",
         "tpsim.core.FORWARD",
+        "tpsim.core.GUARDS",
         "tpsim.core.TILE",
         "tpsim.core.Noise",
         "tpsim.reference.Mistake",
@@ -581,6 +585,9 @@ EXEMPT = {
         "finite.APPENDIX_A",
         "finite.MUP",
         "finite.TABLE_2",
+    ],
+    "a counter that the package itself calls, with names of guards": [
+        f"tpsim.core.{name}" for name in ("count", "counted", "counting", "restore")
     ],
     "a record that the package fills in": ["tpsim.core.Parts", "tpsim.core.Product", "tpsim.data.Source"],
     "a module, whose own names are here": ["tpsim.core", "tpsim.data", "tpsim.plot", "tpsim.reference"],
