@@ -329,7 +329,7 @@ def test_what_is_not_finite_is_named(name):
     """No value is NaN or infinite but undefined ratios, which a notice names, and networks that diverged."""
     entry, found = ENTRIES[name], 0
 
-    @settings(max_examples=40, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(cases(entry, most=0))
     def one(case):
         nonlocal found

@@ -335,7 +335,8 @@ def drawing(function):
 def with_target(**given):
     """What `simulate` checks before it looks for accuracy, which takes the seconds that it is given."""
     parameters = inspect.signature(tpsim.simulate).parameters.values()
-    defaults = {entry.name: entry.default for entry in parameters if entry.name != "progress"}
+    others = ("progress", "checkpoint", "checkpoint_seconds", "resume")
+    defaults = {entry.name: entry.default for entry in parameters if entry.name not in others}
     return prepare_goal(**defaults | given)
 
 
