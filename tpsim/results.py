@@ -75,8 +75,9 @@ def assemble(task: Task, replicas: list[dict[str, Array]], finished: int, notice
     run = label(task.problem, task.network.depth, task.schedule, arrays, replicas[0]["batch"], finished)
     for name in ("rank_forward", "rank_backward"):
         run[name] = run[name].astype(np.int64)
-    run["guards"] = (("replica", "guard"), arrays["guards"].astype(np.int64), {"long_name": LABELS["guards"]})
-    run = run.assign_coords(guard=list(GUARDS))
+    if "guards" in arrays:
+        run["guards"] = (("replica", "guard"), arrays["guards"].astype(np.int64), {"long_name": LABELS["guards"]})
+        run = run.assign_coords(guard=list(GUARDS))
     run.attrs = attributes(task, notices)
     return run
 
