@@ -79,15 +79,15 @@ def test_the_schema_is_that_of_simulate() -> None:
     """Names, dimensions, coordinates and attributes, but for what belongs to particles or to networks alone."""
     limit, run = both(Network(2, "tanh"), Training(6, 0.2))
     names = ("rank", "residual", "dropped", "innovation", "increment")  # of the bases, which networks do not have
-    own = {f"{name}_{way}" for name in names for way in ("forward", "backward")}
+    own = {"guards"} | {f"{name}_{way}" for name in names for way in ("forward", "backward")}
     assert set(limit.data_vars) - own == set(run.data_vars) - {"diverged_at"}
     assert set(run.data_vars) == {*QUANTITIES, "probe_targets", "diverged_at"}
     for name in set(run.data_vars) - {"diverged_at"}:
         assert run[name].dims == limit[name].dims and run[name].dtype == limit[name].dtype, name
         assert run[name].attrs["long_name"]
     assert run.diverged_at.dims == ("replica",) and run.diverged_at.dtype == np.int64
-    assert set(run.coords) == set(limit.coords)
-    for name in limit.coords:
+    assert set(run.coords) == set(limit.coords) - {"guard"}
+    for name in run.coords:
         np.testing.assert_array_equal(run[name], limit[name])
     assert set(limit.attrs) - set(run.attrs) == {"particles"}
     assert set(run.attrs) - set(limit.attrs) == {"width", "parametrization", "dtype", "conventions"}
