@@ -108,7 +108,7 @@ def _forward(pair: Pair) -> Callable[..., None]:
             hb, xb, sb = work[0], work[1], work[2]
             for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
                 stop, index = min(particles, start + BLOCK), start // BLOCK
-                following = basis[0, 0] + (index + 1) * CHUNK * BLOCK * size
+                following = basis[0, 0] + (index + 1) * CHUNK * BLOCK * size if basis.size else 0
                 second = onto[0, 0] + index * CHUNK * BLOCK * size if onto.size else following
                 hb[:] = 0.0
                 expand_stack(entries, single, m, factors.ctypes.data, basis, index, hb, sb, second)
@@ -211,7 +211,7 @@ def _backward(entries, factors, basis, single, unit, whole, slope, dh, onto, par
         db, sb, spare = work[0], work[1], work[2]
         for start in range(u * unit, min(particles, (u + 1) * unit), BLOCK):
             stop, index = min(particles, start + BLOCK), start // BLOCK
-            following = basis[0, 0] + (index + 1) * CHUNK * BLOCK * size
+            following = basis[0, 0] + (index + 1) * CHUNK * BLOCK * size if basis.size else 0
             second = onto[0, 0] + index * CHUNK * BLOCK * size if onto.size else following
             db[:] = 0.0
             expand_stack(entries, single, m, factors.ctypes.data, basis, index, db, spare, second)
@@ -234,7 +234,7 @@ def forward_pass(
     Parameters
     ----------
     coefficients : (m, r)
-    basis : Rows or a sequence of them, r in all, at least one
+    basis : Rows or a sequence of them, r in all; r = 0 where nothing has touched a matrix that is zero
     activation : a name of `FORWARD`, or a function that writes x and slope from h
     h, x, slope : (m, M), overwritten
     onto : Rows or a sequence of them, possibly none
@@ -284,9 +284,9 @@ def backward_pass(coefficients: Array, basis: Basis, slope: Array, dh: Array, on
 def _check_pass(coefficients: Array, here: Stack, there: Stack, **out: Array) -> tuple[int, int]:
     """Refuse arrays that do not fit together, which a kernel would read or write beyond; return m and M."""
     m, r = coefficients.shape
-    if not here.members or r != len(here) or not r:
+    if not here.members or r != len(here):
         what = f"<array of shape {coefficients.shape}>"
-        raise InputError("coefficients", what, f"a column for each of the {len(here)} rows of basis, at least one")
+        raise InputError("coefficients", what, f"a column for each of the {len(here)} rows of basis")
     particles = here.particles
     if there.members and (there.particles, there.single) != (particles, here.single):
         what = f"<Rows over {there.particles} particles>"
