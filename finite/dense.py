@@ -63,6 +63,9 @@ def backward(weights: Layers, dphi: Pointwise, h: Layers) -> Layers:
 def update(weights: Layers, rates: Array, chi: Tensor, x: Layers, dh: Layers) -> None:
     """Move every matrix in place: W^l -= rate_l sum_i chi_i (df_i/dh^l) (x^{l-1}_i)^T, chi (B, m)."""
     depth = len(weights) - 1
+    if chi.dtype == torch.float32:
+        with np.errstate(over="ignore"):  # infinite where it overflows, which torch refuses to do: the network diverges
+            rates = rates.astype(np.float32)
     for l in range(1, depth + 1):
         weights[l].baddbmm_((chi[..., None] * dh[l]).mT, x[l - 1], alpha=-float(rates[l - 1]))
     weights[depth + 1].baddbmm_(chi[:, None, :], x[depth], alpha=-float(rates[depth]))
