@@ -20,7 +20,7 @@ import tpsim
 from tpsim import Network, Problem, Training, data, output, plot
 from tpsim.cli import main
 from tpsim.config import read
-from tpsim.core import kernels
+from tpsim.core import stack
 from tpsim.describe import concerns
 from tpsim.job import Job, prepare
 from tpsim.plan import memory_bytes
@@ -190,7 +190,7 @@ def test_bad_input_gives_one_line_and_nothing_else(name, capsys, folder):
     ("arguments", "message"),
     [
         (["run", "missing.toml"], "missing.toml: cannot be read: No such file"),
-        (["run", "."], r"\.: cannot be read: Is a directory"),
+        (["run", "."], r"\.: cannot be read: it is a folder"),
         (["run", "broken.toml"], "broken.toml: not a TOML file: .*line 1"),
         (["run", "nodata.toml"], r"data: got <nothing>; allowed: a table \[data\]"),
         (["run", "nosource.toml"], "data.source: got <nothing>; allowed: one of digits"),
@@ -363,7 +363,7 @@ def test_memory_is_predicted_within_fifteen_percent_at_the_ranks_reached(more):
     sets = ["simulation.particles=8192", "simulation.replicas=1", "simulation.workers=1", "training.steps=6", *more]
     task = prepare(read(None, sets)).task
     execute(task, False)  # compiles
-    kernels._local.__dict__.clear()  # buffers that earlier tests left
+    stack._local.__dict__.clear()  # buffers that earlier tests left
     tracemalloc.start()
     run = execute(task, False)
     peak = tracemalloc.get_traced_memory()[1]

@@ -37,8 +37,8 @@ class NormalSource:
     def __init__(self, particles: int, root: Key, sobol: bool = False) -> None:
         self.particles, self.root = integer("particles", particles, 0), key_of("root", root)
         self._stream = Stream()
-        if not isinstance(sobol, bool | np.bool_) or (sobol and self.particles & (self.particles - 1)):
-            raise InputError("sobol", sobol, "False, or True where particles is a power of two")
+        if not isinstance(sobol, bool | np.bool_):
+            raise InputError("sobol", sobol, "True or False")
         with fits("particles"):
             self._sobol = self._sobol_points() if sobol else np.empty((0, self.particles))
         self._served = 0
