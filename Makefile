@@ -12,7 +12,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c const
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test slow lint bench clean
+.PHONY: help demo test slow lint bench mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -33,6 +33,9 @@ lint: .venv/.test ## ruff and mypy
 
 bench: .venv/.test ## measure speed, accuracy and memory, and write docs/performance.md (wants an idle machine)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+mutants: .venv/.test ## plant bugs one by one and see that the tests find each, then write docs/reliability.md
+	@$(BIN)/python -m tests.mutants
 
 clean: ## remove .venv and every cache (results are kept)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -130,6 +130,21 @@ def test_transposed_is_the_adjoint(noise):
         assert_allclose(W @ x, Wx, rtol=0, atol=1e-12)
 
 
+def test_dropped_energy_is_what_lies_off_the_basis():
+    """Oracle: sum_i |x_i - P x_i|^2 / sum_i |x_i|^2 in numpy; the tolerance keeps some arguments and drops others.
+
+    2%: what the two directions of later arguments, of 512, explain of the dropped ones by chance is counted as dropped.
+    """
+    W = GaussianMatrix(ParticleSpace(512), ParticleSpace(512, seed=(1,)), tolerance=0.1)
+    rng = np.random.default_rng(4)
+    first = rng.standard_normal((3, 512))
+    for x in (first, np.concatenate([first + 0.03 * rng.standard_normal((3, 512)), rng.standard_normal((2, 512))])):
+        known, product = len(W.X), W.product(x)
+        left = x - inner(x, W.X) @ W.X.array
+        assert_allclose(product.dropped, (left**2).sum() / (x**2).sum(), rtol=0.02, atol=1e-14)
+    assert (known, len(W.X)) == (3, 5) and 1e-5 < product.dropped < 1e-2
+
+
 def test_low_rank_updates_act_as_written():
     """Oracle: (W + sum_i w_i y_i x_i'/n) x = W x + sum_i w_i y_i <x_i, x>, formed apart."""
     source, target = ParticleSpace(512), ParticleSpace(512, seed=(1,))
@@ -163,6 +178,18 @@ def moments(noise: str, particles: int, seed: int, without_response: bool = Fals
 def test_moments_of_the_lazy_matrix_are_catalan_numbers(particles):
     """Oracle: Marchenko-Pastur moments of a square W, exact in `matched`."""
     assert_allclose(moments("matched", particles, 0), CATALAN, rtol=0, atol=1e-10)
+
+
+def test_both_directions_of_a_matrix_in_one_space():
+    """Oracle: Marchenko-Pastur moments, for a weight-tied W: U, V are draws and X, D arguments of one space."""
+    space = ParticleSpace(1024)
+    W = GaussianMatrix(space, space, tolerance=1e-10)
+    v = space.normal()
+    y, found = v, []
+    for _ in CATALAN:
+        y = W.T @ (W @ y)
+        found.append(float(inner(v, y)[0, 0]))
+    assert_allclose(found, CATALAN, rtol=0, atol=1e-10)
 
 
 def test_moments_without_zdot_are_rejected():

@@ -17,6 +17,8 @@ from tests.oracles.one_step import one_step
 from tests.oracles.problems import MEAN_FIELD_ERROR, ONE_STEP_ERROR, mean_field_case, one_step_case, problem_of
 from tests.oracles.quadrature import mean_field
 from tpsim import Network, Problem, Training, simulate
+from tpsim.core import ParticleSpace, expand
+from tpsim.mlp import FirstLayer
 
 Array = np.ndarray
 ROUNDING = 1e-10  # the engine in double precision: 1e-13 of each field's norm is dropped, and errors grow over 12 steps
@@ -95,6 +97,26 @@ def test_deep_linear_probes_are_projections(depth: int) -> None:
         np.testing.assert_allclose(replica, exact @ onto.T, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_a_probe_off_the_span_of_the_inputs_meets_fresh_weights(activation: str) -> None:
+    """Oracle: Z^{h*} = s_1 |xi*| Z is independent of What_t, hence f_t(xi*) = E[What_t] E[phi(s_1 |xi*| Z)], L = 1.
+
+    3e-3 of the largest: the 8 nodes of the replay against 80. s_1 left out would be a fifth.
+    """
+    inputs, probes = [[1.0, 0.2, 0.0], [0.3, -0.8, 0.0]], [[0.0, 0.0, 1.0], [0.0, 0.0, -0.4]]
+    network, training = Network(1, activation, [1.2, 1.3]), Training(5, 0.4, reduction="mean")
+    run = simulate(
+        Problem(inputs, [1.0, 1.0], probes), network, training, 256, replicas=2, snapshots=range(6), parts=True,
+        progress=False, threads=1,
+    )  # fmt: skip
+    readout = run.Z_dx_parts.sel(layer=1).isel(sample=0).sum("part").mean("particle").values  # (replica, step)
+    z, w = np.polynomial.hermite_e.hermegauss(80)
+    features = np.array([w @ network.phi.phi(1.2 * size * z) / w.sum() for size in (1.0, 0.4)])
+    exact = readout[:, :, None] * features
+    assert np.abs(exact).max() > 0.01
+    np.testing.assert_allclose(run.f_probe.values, exact, rtol=0, atol=3e-3 * np.abs(exact).max())
+
+
 def test_deep_linear_with_zero_rates_and_scales() -> None:
     """Oracle: the recursion in coordinates, with one frozen layer and one that starts at zero."""
     problem = problem_of(3)
@@ -125,6 +147,16 @@ def test_initial_kernels(activation: str) -> None:
     for run in runs:  # what the limit fixes exactly: the first layer, and f_0 = 0
         assert np.abs(run.kernel_h.values[:, 0, 0] - exact["kernel_h"][0]).max() < ROUNDING
         assert np.abs(run.f.values).max() < ROUNDING
+
+
+def test_nearly_equal_inputs_have_the_first_kernel_of_their_gram_matrix() -> None:
+    """Oracle: s_1^2 <xi, xi'>. An input 1e-11 off another is new: one pass leaves 1e-5 of the other in it."""
+    xi = problem_of(3, d=8).inputs
+    inputs = np.vstack([xi, xi + 1e-11 * problem_of(3, d=8, seed=1).inputs, 0.5 * xi[0] - xi[2]])
+    first = FirstLayer(ParticleSpace(256), inputs, scale=1.2)
+    assert len(first.basis) == 6
+    h = expand(*first.terms(first.coordinates))
+    np.testing.assert_allclose(h @ h.T / 256, 1.44 * inputs @ inputs.T, rtol=0, atol=1e-14)
 
 
 def engine_runs(problem: Problem, network: Network, training: Training) -> tuple[xr.Dataset, xr.Dataset]:

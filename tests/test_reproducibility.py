@@ -10,6 +10,7 @@ from numpy.testing import assert_array_equal
 
 from tpsim import InputError, Network, Problem, Training, simulate
 from tpsim.core import TILE
+from tpsim.core.noise import NormalSource
 
 RNG = np.random.default_rng(5)
 PROBLEM = Problem(RNG.standard_normal((3, 4)) / 2, np.array([1.0, -1.0, 1.0]), probes=RNG.standard_normal((2, 4)) / 2)
@@ -74,6 +75,20 @@ def test_replicas_and_seeds_are_independent_streams():
     other = simulate(PROBLEM, Network(2), TRAINING, 256, 2, seed=1)
     first = [run.f.values[r, 1] for run in (few, other) for r in (0, 1)]
     assert all((first[i] != first[j]).all() for i in range(4) for j in range(i))
+
+
+@pytest.mark.parametrize("sobol", [False, True])
+def test_no_two_draws_of_a_run_share_a_stream(sobol, monkeypatch):
+    """Oracle: inequality, of everything that layers, matrices, directions, steps, samples and replicas are served."""
+    served, normal = [], NormalSource.normal
+
+    def watched(self, key):
+        served.append(normal(self, key))
+        return served[-1]
+
+    monkeypatch.setattr(NormalSource, "normal", watched)
+    simulate(PROBLEM, Network(3), TRAINING, 256, 2, sobol=sobol)
+    assert len({z.tobytes() for z in served}) == len(served) > 100
 
 
 def test_errors_of_worker_processes_arrive_whole():
