@@ -324,6 +324,7 @@ def undefined(run):
     return {name for line in lines for name in line.rpartition(": ")[2].split(", ")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpsim.simulate", "finite.train"])
 def test_what_is_not_finite_is_named(name):
     """No value is NaN or infinite but undefined ratios, which a notice names, and networks that diverged."""
