@@ -26,7 +26,7 @@ from tpsim.run import DIVERGED, LARGEST, error_signal
 
 Array = np.ndarray
 RATES = (1e-2, 1.0, 30.0, 1e3, 1e5, 1e10, 1e20, 1e38, 1e39, 1e77, 1e110, 1e154, 1e155, 1e200, 1e300)
-STEPS, PARTICLES = 6, 64
+STEPS, PARTICLES = 5, 256
 RNG = np.random.default_rng(5)
 INPUTS = RNG.standard_normal((4, 5)) / np.sqrt(5)
 SIGNS = np.array([1.0, -1.0, 1.0, -1.0])
@@ -95,27 +95,26 @@ class Case:
 def test_divergence_is_seen_at_its_step_at_every_rate(activation: str, noise: str, dtype: str) -> None:
     """Oracle: `first_bad_step`; the same step, and what was finished before it is finite."""
     ends = []
-    for rate in RATES:
-        for loss in ("squared", "logistic"):
-            training = Training(STEPS, rate, loss=loss)
-            tolerance = 1e-3 if noise != "width" else 1e-5
-            settings = Settings(PARTICLES, noise, noise == "matched", tolerance, 0, None, dtype)
-            case = Case(Network(3, activation, 1.3), training, settings)
-            options = {"noise": noise, "tolerance": tolerance, "dtype": dtype}
-            step, run = None, None
-            try:
-                run = quietly(PROBLEM, case.network, training, **options)
-            except Diverged as stop:
-                step, run = stop.step, stop.run
-                assert f"at step {step}" in str(stop)
-            bad = case.first_bad_step()
-            probes = run is not None and "f_probe" in run and step is not None and step != bad
-            assert step == bad or (probes and step < (bad or STEPS + 1)), (rate, loss, step, bad)
-            if run is not None:
-                assert run.sizes["step"] == (STEPS + 1 if step is None else step)
-                check_finite(run)
-            ends.append(step)
-    assert None in ends and any(step is not None for step in ends) or activation == "tanh"
+    tolerance = 1e-3 if noise != "width" else 1e-5
+    settings = Settings(PARTICLES, noise, noise == "matched", tolerance, 0, None, dtype)  # type: ignore[arg-type]
+    options = {"noise": noise, "tolerance": tolerance, "dtype": dtype}
+    for k, rate in enumerate(RATES):
+        training = Training(STEPS, rate, loss=("squared", "logistic")[(k + len(noise)) % 2])
+        case = Case(Network(3, activation, 1.3), training, settings)
+        step, run, why = None, None, ""
+        try:
+            run = quietly(PROBLEM, case.network, training, **options)
+        except Diverged as stop:
+            step, run, why = stop.step, stop.run, str(stop)
+            assert f"at step {step}" in why
+        bad = case.first_bad_step()
+        earlier = "f on the probes" in why and step is not None and step < (bad or STEPS + 1)
+        assert step == bad or earlier, (rate, training.loss, step, bad, why)
+        if run is not None:
+            assert run.sizes["step"] == (STEPS + 1 if step is None else step)
+            check_finite(run)
+        ends.append(step)
+    assert ends[0] is None and ends[-1] is not None
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -175,7 +174,11 @@ def test_a_users_activation_and_loss_may_overflow():
         grows = (lambda h: h + 1e160 * (np.abs(h) > 2.5), lambda h: np.ones_like(h))
         with pytest.raises(Diverged, match=r"E\[\(Z\^x\)\^2\] of layer \d is not finite"):
             quietly(PROBLEM, Network(2, grows), Training(2, 0.1), particles=512)
-        loss = (lambda f, y: np.exp(np.minimum(1e4 * (f - y) ** 2, 800.0)), lambda f, y: 1e-3 * (f - y))
+        pole = 1e-5, 0.1  # just below |f - y| = 1, where training begins; none of the values tried first
+        loss = (
+            lambda f, y: np.where((pole[0] < 1 - abs(f - y)) & (1 - abs(f - y) < pole[1]), np.inf, (f - y) ** 2),
+            lambda f, y: 1e-3 * (f - y),
+        )
         with pytest.raises(Diverged, match="the loss or its derivative is not finite"):
             quietly(PROBLEM, Network(2, "tanh"), Training(2, 0.1, loss=loss))
 
