@@ -160,11 +160,9 @@ class Record:
         f = self.arrays["f"]
         known = np.where(np.isfinite(f), f, 0.0)
         gaps = np.where(np.isfinite(f), 0.0, np.nan)
-        scale = 1.0 / m if self.training.reduction == "mean" else 1.0
-        targets = np.broadcast_to(y, f.shape)
-        with np.errstate(all="ignore"):  # outputs may be as large as DIVERGED
-            self.arrays["chi"] = scale * self.training.criterion.derivative(known, targets) + gaps
-            self.arrays["loss"] = scale * (self.training.criterion.value(known, targets) + gaps).sum(axis=-1)
+        with np.errstate(all="ignore"):  # outputs may be as large as DIVERGED, targets where f is not known even larger
+            loss, chi = self.training.evaluate(known, np.broadcast_to(y, f.shape))
+            self.arrays["chi"], self.arrays["loss"] = chi + gaps, loss + gaps[..., 0]
         batch = np.zeros((len(plan.record), m))
         rows = {step: t for t, step in enumerate(plan.record)}
         for step, index in enumerate(self.training.batch_indices(m)):

@@ -19,7 +19,7 @@ from tpsim.parametrization import Parametrization
 from tpsim.problem import Network, Problem, Training
 from tpsim.progress import Bar, Progress
 from tpsim.results import describe_arguments, versions
-from tpsim.run import DIVERGED
+from tpsim.run import DIVERGED, LARGEST
 from tpsim.task import slope_notices
 
 from .activations import in_torch
@@ -82,8 +82,8 @@ def train(
     xarray.Dataset
         The variables of docs/notation.md with (1/n) v.w in the place of E[Z^v Z^w] and neurons in that of particles;
         dh^l = `parametrization.gradient_scale(n)` df/dh^l. f_0 is kept: E f_0 = 0 at every width. `diverged_at`
-        (replica) is the first step at which f or a feature was not finite, or |f| past tpsim.run.DIVERGED max(1, |y|),
-        and -1 if there was none; every value of that network is NaN from this step on.
+        (replica) is the first step at which f, a feature, the loss or its derivative was not finite, or |f| past
+        tpsim.run.DIVERGED max(1, |y|), and -1 if there was none; every value of that network is NaN from this step on.
 
     Raises
     ------
@@ -130,7 +130,10 @@ def _train_block(plan: Plan, rows: slice, record: Record, bar: Bar) -> None:
         seen = slice(None) if len(batch) == len(samples) else batch  # what the update needs of them
         whole = record.needs_dh(step)
         dh = backward(weights, dphi, h if whole else _rows(h, seen))
-        new = (diverged_at < 0) & _diverged(f, [h, dh], largest)
+        outputs, y = f.double().numpy(), problem.targets[samples]
+        loss, gradient = training.evaluate(outputs, np.broadcast_to(y, outputs.shape))
+        fine = (np.abs([loss, *gradient.T]) <= LARGEST).all(axis=0) & ~_diverged(f, [h, dh], largest)
+        new = (diverged_at < 0) & ~fine
         if new.any():
             diverged_at[new] = step
             _silence(new, [weights, h, {l: x[l] for l in h}, dh, {0: f}])
@@ -140,9 +143,8 @@ def _train_block(plan: Plan, rows: slice, record: Record, bar: Bar) -> None:
             record.observe_outputs("f_probe", rows, step, forward(weights, phi, plan.tensor(problem.probes))[2])
         alive = diverged_at < 0
         if bar.active:
-            losses = _losses(training, f, problem.targets[samples], alive)
-            for replica, loss in zip(replicas, losses.tolist(), strict=True):
-                bar.step(replica, step, loss)
+            for replica, value in zip(replicas, np.where(alive, loss, np.nan).tolist(), strict=True):
+                bar.step(replica, step, value)
         if not batch.size or not alive.any():
             return
         chi = plan.tensor(_error_signal(training, f[:, seen], problem.targets[batch], alive))
@@ -159,13 +161,6 @@ def _error_signal(training: Training, f: Tensor, y: Array, alive: Array) -> Arra
     outputs = f.double().numpy()
     chi = training.criterion.derivative(outputs, np.broadcast_to(y, outputs.shape)) * alive[:, None]
     return chi / len(y) if training.reduction == "mean" else chi
-
-
-def _losses(training: Training, f: Tensor, y: Array, alive: Array) -> Array:
-    """The loss over the evaluated samples (B,), NaN for networks that diverged."""
-    outputs = f.double().numpy()
-    loss = training.criterion.value(outputs, np.broadcast_to(y, outputs.shape)).sum(axis=-1)
-    return np.where(alive, loss / len(y) if training.reduction == "mean" else loss, np.nan)
 
 
 def _diverged(f: Tensor, fields: list[Layers], largest: float) -> Array:

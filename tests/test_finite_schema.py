@@ -171,6 +171,15 @@ def test_overflow_in_a_function_of_the_users_is_no_error(dtype: str) -> None:
     assert len(caught) == 1 and not np.isfinite(run.f[:, -1]).any()
 
 
+@pytest.mark.parametrize("size", [1e76, 1e155, 1e300])
+def test_a_loss_that_overflows_is_divergence(size: float) -> None:
+    """As in the limit: f is as good as zero beside such targets, and nothing infinite is recorded."""
+    problem = Problem(PROBLEM.inputs, size * PROBLEM.targets)
+    with pytest.warns(Notice, match="2 of 2 networks diverged, at step 0; NaN from there on"):
+        run = finite.train(problem, Network(2), Training(3, 0.1), 8, seeds=2)
+    assert run.diverged_at.values.tolist() == [0, 0] and np.isnan(run.loss).all() and np.isnan(run.chi).all()
+
+
 def test_work_on_a_block_stops_when_all_its_networks_have_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("finite.run.update", lambda *arguments: calls.append(1) or finite.dense.update(*arguments))

@@ -308,10 +308,10 @@ def test_the_schema_is_that_of_mup() -> None:
     options = {"record_every": 2, "probe_every": 3, "joint_every": 4, "snapshots": [0, 5], "problem": problem}
     training = Training(5, 0.1, batches={"size": 2, "seed": 3})
     mup, ntp = (run_of(network_of("tanh", 2), training, limit, **options) for limit in ("mup", "ntp"))
-    own = {"rank", "residual", "dropped", "innovation", "increment"}
+    own = {"rank", "residual", "dropped", "innovation", "increment", "guards"}  # of bases, which NTP has none of
     expected = {name: mup[name].dims for name in mup if str(name).split("_")[0] not in own}
     assert expected == {name: ntp[name].dims for name in ntp if name not in lazy.VARIABLES}
-    assert set(ntp.coords) == set(mup.coords) and {*mup.attrs, "law_draws"} == set(ntp.attrs)
+    assert set(ntp.coords) == set(mup.coords) - {"guard"} and {*mup.attrs, "law_draws"} == set(ntp.attrs)
     assert "NTP" in ntp.title and all(np.isfinite(ntp[name]).all() for name in ntp)
     assert (ntp.batch.values == mup.batch.values).all()
     for name in ("kernel_h", "kernel_x", "mean_h", "mean_x", "Z_h", "Z_x", "kernel_h0", "kernel_x0"):
@@ -394,6 +394,20 @@ def test_a_rate_that_is_too_high_stops_the_run(loss) -> None:
 def test_second_moments_that_are_not_finite_are_refused() -> None:
     with pytest.raises(Diverged, match="second moments at step 0 are not finite") as stopped:
         run_of(Network(2, "identity", 1e154), Training(2, 0.1), "ntp")
+    assert stopped.value.run is None
+
+
+@pytest.mark.parametrize("limit", ["ntp", "sp"])
+@pytest.mark.parametrize("size, overflows", [(1e60, False), (1e76, True), (1e155, True), (1e300, True)])
+def test_targets_whose_squares_overflow_are_divergence(limit: str, size: float, overflows: bool) -> None:
+    """f may be as large as the targets, and their loss is then not a number that can be written."""
+    problem = Problem(PROBLEM.inputs, size * PROBLEM.targets)
+    if not overflows:
+        run = run_of(network_of("tanh", 1), Training(2, rates_of(1)), limit, problem=problem)
+        assert all(np.isfinite(values).all() for values in run.data_vars.values())
+        return
+    with pytest.raises(Diverged, match="replica 0: diverged: the loss or its derivative .* at step 0") as stopped:
+        run_of(network_of("tanh", 1), Training(2, rates_of(1)), limit, problem=problem)
     assert stopped.value.run is None
 
 

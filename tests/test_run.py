@@ -92,7 +92,12 @@ def test_many_samples_record_the_joint_kernels_coarsely():
 def test_recorded_quantities_are_consistent():
     """Oracle: E|Z_t - Z_0|^2 = K_t + K_0 - 2 K_0t on the diagonal; chi and loss from f; snapshots give the kernels."""
     run = simulate(
-        PROBLEM, Network(3, "gelu"), Training(4, 0.3, reduction="mean"), **SMALL, snapshots=[0, 2, 4], parts=True
+        PROBLEM,
+        Network(3, "gelu", [1.1, 1.2, 0.9, 1.3]),
+        Training(4, 0.3, reduction="mean"),
+        **SMALL,
+        snapshots=[0, 2, 4],
+        parts=True,
     )
     assert_allclose(run.chi, 2 * (run.f - run.targets) / 3, rtol=0, atol=1e-15)
     assert_allclose(run.loss, ((run.f - run.targets) ** 2).mean("sample"), rtol=0, atol=1e-15)

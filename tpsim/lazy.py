@@ -23,7 +23,7 @@ from .plan import available_bytes
 from .progress import Bar, Progress
 from .record import ALWAYS, QUANTITIES
 from .results import attributes, label
-from .run import DIVERGED, error_signal, quietly
+from .run import DIVERGED, loss_too_large, quietly
 from .tangent import Estimate, average, estimate, leave_out
 from .task import Task
 
@@ -96,9 +96,11 @@ def _train(task: Task, estimates: list[Estimate], bar: Bar) -> tuple[Rows, int, 
     starts = zip(replica_starts(task, kernel), law.starts(kernel), strict=True)
     f_0, g_0 = (np.concatenate(both) for both in starts)
     for step, (batch, f, g) in enumerate(descend(task, kernel, f_0, g_0)):
-        if reason := _diverged(f, R, DIVERGED * max(1.0, float(np.abs(y).max()))):
+        loss, chi = task.training.evaluate(f, np.broadcast_to(y, f.shape))
+        if reason := _diverged(f, R, DIVERGED * max(1.0, float(np.abs(y).max()))) or _too_large(loss, chi, R):
             return rows, step, f"{reason} at step {step}"
-        row = _observe(task, f[:R], batch)
+        in_batch = np.isin(np.arange(len(y)), batch) * 1.0
+        row = {"f": f[:R], "chi": chi[:R], "loss": loss[:R], "batch": in_batch}
         if step in task.schedule.record:
             _append(rows, row)
         if step in task.schedule.probe:
@@ -114,17 +116,19 @@ def _diverged(f: Array, replicas: int, allowed: float) -> str | None:
     worst = int(np.argmax(sizes))
     if sizes[worst] <= allowed:
         return None
-    whose = f"replica {worst}" if worst < replicas else "the law of f"
-    return f"{whose}: diverged: |f| = {sizes[worst]:.3g} exceeds {allowed:.3g}; a smaller learning rate is needed,"
+    size = f"|f| = {sizes[worst]:.3g} exceeds {allowed:.3g}"
+    return f"{_whose(worst, replicas)}: diverged: {size}; a smaller learning rate is needed,"
 
 
-def _observe(task: Task, f: Array, batch: Array) -> dict[str, Array]:
-    """f, and the error signals and the loss of the whole data."""
-    training, m = task.training, task.problem.samples
-    y = np.broadcast_to(task.problem.targets, f.shape)
-    loss = training.criterion.value(f, y).sum(axis=1) / (m if training.reduction == "mean" else 1)
-    chi = error_signal(training, f, y, np.ones(m))
-    return {"f": f, "chi": chi, "loss": loss, "batch": np.isin(np.arange(m), batch) * 1.0}
+def _too_large(losses: Array, gradients: Array, replicas: int) -> str | None:
+    for row, (loss, gradient) in enumerate(zip(losses, gradients, strict=True)):
+        if reason := loss_too_large(loss, gradient):
+            return f"{_whose(row, replicas)}: {reason}"
+    return None
+
+
+def _whose(row: int, replicas: int) -> str:
+    return f"replica {row}" if row < replicas else "the law of f"
 
 
 def _add_errors(task: Task, estimates: list[Estimate], rows: Rows, finished: int) -> None:

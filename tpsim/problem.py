@@ -200,6 +200,13 @@ class Training:
         """The resolved loss."""
         return resolve_loss(self.loss)
 
+    def evaluate(self, f: Array, y: Array) -> tuple[Any, Array]:
+        """Return the loss over the last axis of f and y, (...,), and its derivative in f, (..., m)."""
+        value, derivative = self.criterion.value(f, y), self.criterion.derivative(f, y)
+        if self.reduction == "mean":
+            return value.mean(axis=-1), derivative / f.shape[-1]
+        return value.sum(axis=-1), derivative
+
     def rates(self, step: int, depth: int) -> Array:
         """eta_1 .. eta_{L+1} at `step`, an array (L+1,)."""
         value = self._asked(step) if callable(self.learning_rate) else self.learning_rate

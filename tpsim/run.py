@@ -210,13 +210,13 @@ def run_replica(
             fields = forward(state, step, samples, schedule.parts and step in schedule.snapshot, whole)
             if not (reason := _diverged(fields, problem.targets)):
                 backward(state, fields, schedule.parts and step in schedule.snapshot, whole)
-                loss, gradient = _loss(training, fields.f, problem.targets[samples])
-                reason = _too_large(fields.kernel_dh, "dh") or _loss_too_large(loss, gradient)
+                loss, gradient = training.evaluate(fields.f, problem.targets[samples])
+                reason = _too_large(fields.kernel_dh, "dh") or loss_too_large(loss, gradient)
             if reason:
                 stopped, kind = f"{reason} at step {step}", Diverged
                 break
             recorder.observe(state, fields, gradient, loss, batch)
-            report(step, loss)
+            report(step, float(loss))
             if batch.size:
                 chi = error_signal(training, fields.f, problem.targets[samples], np.isin(samples, batch))
                 update(state, fields, chi, training.rates(step, network.depth))
@@ -254,14 +254,6 @@ def error_signal(training: Training, f: Array, y: Array, in_batch: Array) -> Arr
     return chi / in_batch.sum() if training.reduction == "mean" else chi
 
 
-def _loss(training: Training, f: Array, y: Array) -> tuple[float, Array]:
-    """Loss over the evaluated samples and its gradient in f."""
-    value, gradient = training.criterion.value(f, y), training.criterion.derivative(f, y)
-    if training.reduction == "mean":
-        return float(np.mean(value)), gradient / len(f)
-    return float(np.sum(value)), gradient
-
-
 def _diverged(fields: Fields, targets: Array) -> str | None:
     """Say what is not finite, or too large, in f or in the second moments of a layer."""
     f, limit = fields.f, DIVERGED * max(1.0, float(np.abs(targets).max()))
@@ -281,7 +273,8 @@ def _too_large(kernels: dict[int, Array], name: str) -> str | None:
     return None
 
 
-def _loss_too_large(loss: float, gradient: Array) -> str | None:
+def loss_too_large(loss: float, gradient: Array) -> str | None:
+    """Say whether the loss, or its derivative, is not finite or too large to be recorded."""
     largest = np.abs([loss, *gradient]).max()
     if not largest <= LARGEST:
         return "diverged: the loss or its derivative " + _excess(largest)
