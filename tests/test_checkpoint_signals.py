@@ -78,7 +78,10 @@ def replicas(folder):
     return {name[:12] for name in files(folder) if name.endswith(".ckpt")} if folder.exists() else set()
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGTERM, 1), (signal.SIGINT, 2), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_a_command_that_says_how_to_go_on(number, workers, tmp_path):
     """To all processes of the run, as a terminal or a batch system sends it."""
     (tmp_path / "small.toml").write_text(CONFIG)

@@ -229,6 +229,7 @@ def test_standard_errors_of_the_kernel_are_the_scatter_of_runs() -> None:
     check_scatter("jackknife", entries(runs), entries(runs, "_se"))
 
 
+@pytest.mark.slow
 def test_standard_errors_of_the_draws_are_the_scatter_of_runs() -> None:
     """Oracle: the variance over 80 seeds of linear networks, whose kernel has no error."""
     training = Training(6, 1.5, "logistic")

@@ -89,16 +89,21 @@ class Case:
         return None
 
 
+@pytest.mark.parametrize(
+    "rates", [pytest.param(RATES[::7], id="some"), pytest.param(RATES, id="all", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("noise", ["matched", "iid", "width"])
 @pytest.mark.parametrize("activation", ["relu", "silu", "tanh", "identity"])
-def test_divergence_is_seen_at_its_step_at_every_rate(activation: str, noise: str, dtype: str) -> None:
+def test_divergence_is_seen_at_its_step_at_every_rate(
+    activation: str, noise: str, dtype: str, rates: tuple[float, ...]
+) -> None:
     """Oracle: `first_bad_step`; the same step, and what was finished before it is finite."""
     ends = []
     tolerance = 1e-3 if noise != "width" else 1e-5
     settings = Settings(PARTICLES, noise, noise == "matched", tolerance, 0, None, dtype)  # type: ignore[arg-type]
     options = {"noise": noise, "tolerance": tolerance, "dtype": dtype}
-    for k, rate in enumerate(RATES):
+    for k, rate in enumerate(rates):
         training = Training(STEPS, rate, loss=("squared", "logistic")[(k + len(noise)) % 2])
         case = Case(Network(3, activation, 1.3), training, settings)
         step, run, why = None, None, ""
@@ -229,7 +234,7 @@ def test_bases_are_orthonormal_whatever_the_data(data: str, noise: str, dtype: s
     """Oracle: the identity. Rates from static to large, tolerances from none to the default."""
     inputs, targets = DEGENERATE[data]
     off = {}
-    for rate in (0.0, 1e-300, 1e-16, 1e-8, 0.3):
+    for rate in (0.0, 1e-16, 1e-8, 0.3):
         for tolerance in (1e-14, 1e-10, 1e-6, 1e-3) if dtype == "float64" else (1e-5, 1e-3):
             settings = Settings(512, noise, noise == "matched", tolerance, 0, None, dtype)
             state = train(Problem(inputs, targets), Network(3, "tanh", 1.4), Training(12, rate), settings)
@@ -240,7 +245,7 @@ def test_bases_are_orthonormal_whatever_the_data(data: str, noise: str, dtype: s
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("data", list(DEGENERATE))
-@pytest.mark.parametrize("rate", [0.0, 1e-300, 1e-16, 1e-8])
+@pytest.mark.parametrize("rate", [0.0, 1e-16, 1e-8])
 def test_nearly_static_runs_finish(data: str, rate: float, dtype: str) -> None:
     """Oracle: f moves by no more than the rate allows, T max|chi| eta K with K below 10, or by rounding.
 

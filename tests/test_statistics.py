@@ -38,6 +38,7 @@ def moving_problem() -> tuple[Problem, Network, Training]:
     return problem, Network(3, "tanh"), Training(10, 0.1, reduction="mean")
 
 
+@pytest.mark.slow
 def test_spread_is_far_below_that_of_dense_networks() -> None:
     """Oracle: dense networks of width 1024, whose variance falls as 1/n (the slope over 256, 512, 1024 is checked)."""
     case = moving_problem()
@@ -98,7 +99,7 @@ CORRELATED = {
 REPLICAS = 24
 
 
-@pytest.mark.parametrize("case", ["tanh", "silu"])
+@pytest.mark.parametrize("case", ["tanh", pytest.param("silu", marks=pytest.mark.slow)])
 def test_a_tenth_of_the_default_tolerance_changes_less_than_the_standard_error(case: str) -> None:
     """Oracle: the same replicas at a tenth of the tolerance; root mean square over samples, at every step and layer.
 

@@ -286,6 +286,7 @@ def undisturbed(folder):
     return cells
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_ends_with_the_same_bytes(undisturbed, capsys):
     """While the first cell is written, between two cells, and while one is written."""
     expected = undisturbed(LONG)

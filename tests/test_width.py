@@ -71,7 +71,10 @@ def statistics(run: xr.Dataset) -> Samples:
     return samples
 
 
-@pytest.mark.parametrize("case,replicas,seeds", [(TANH, 800, 4000), (SILU, 450, 3000)], ids=["tanh", "silu"])
+@pytest.mark.parametrize(
+    "case,replicas,seeds",
+    [pytest.param(TANH, 800, 4000, id="tanh", marks=pytest.mark.slow), pytest.param(SILU, 450, 3000, id="silu")],
+)
 def test_width_noise_is_a_dense_network_in_law(case: Case, replicas: int, seeds: int) -> None:
     """Mean and standard deviation over seeds, f_0 and every later step, with all of R^n used up."""
     runs, networks = width_runs(case, replicas), dense_runs(case, seeds)
@@ -103,7 +106,7 @@ def test_without_the_residual_noise_is_rejected(monkeypatch: pytest.MonkeyPatch)
         check_same_law("no residual noise", statistics(runs), statistics(networks))
 
 
-@pytest.mark.parametrize("activation", ["tanh", "silu"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("silu", marks=pytest.mark.slow)])
 def test_probes_of_the_limit_on_held_out_points(activation: str) -> None:
     """`matched` against widths 32, 64, 128 extrapolated (R_n = 2 f(2n) - f(n), then (4 R_2n - R_n) / 3).
 

@@ -71,7 +71,7 @@ def test_width_noise_is_a_dense_network_of_that_parametrization(limit: str) -> N
     check_same_law(f"{limit}, width {case[-1]}", statistics(runs), statistics(networks))
 
 
-@pytest.mark.parametrize("limit", ["sp", "ip"])
+@pytest.mark.parametrize("limit", ["ip", pytest.param("sp", marks=pytest.mark.slow)])
 def test_held_out_points_of_wider_networks(limit: str) -> None:
     """As above for f_probe where the residual noise of the replay matters."""
     runs, networks = width_runs(UNSEEN, limit), dense_runs(UNSEEN, limit)
