@@ -231,6 +231,7 @@ def studied(*directions: str) -> Study:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_converge_shows_that_zdot_is_missing() -> None:
     """Negative control and its right twin: slope of the bias, width from which networks are near, plateau, agreement.
 

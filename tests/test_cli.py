@@ -277,6 +277,7 @@ def test_interrupting_leaves_nothing(monkeypatch, capsys, folder):
     assert capsys.readouterr().err == "interrupted: nothing was written\n" and tree(folder) == {}
 
 
+@pytest.mark.slow  # test_checkpoint_signals has a shorter one
 def test_interrupting_worker_processes(folder):
     """A real SIGINT, as a terminal sends it, to all processes of a long run with two workers."""
     sets = [*SMALL[:2], "training.steps=100000", "simulation.record_every=1000", "simulation.workers=2"]

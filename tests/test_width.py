@@ -83,6 +83,7 @@ def test_width_noise_is_a_dense_network_in_law(case: Case, replicas: int, seeds:
     check_same_law(f"width {case[-1]}", statistics(runs), statistics(networks))
 
 
+@pytest.mark.slow
 def test_width_noise_on_held_out_points() -> None:
     """As above for f_probe where the residual noise of the replay matters, at l = 2 and l = L = 3."""
     runs, networks = width_runs(UNSEEN, 400), dense_runs(UNSEEN, 3000)
