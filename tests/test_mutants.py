@@ -46,7 +46,6 @@ def test_text_that_has_changed_is_noticed() -> None:
             Mutant("name", "bug", "f.py", "b", "c", ()).applied(text)
 
 
-@pytest.mark.slow  # until the whole table has been run once: 17 of the bugs have, and all of them were found
 def test_the_page_and_the_results_are_those_of_the_table() -> None:
     """Whoever changes the table runs `make mutants`, or its part `python -m tests.mutants --only NAME`."""
     found = page.load()
