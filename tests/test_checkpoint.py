@@ -660,6 +660,17 @@ def test_killed_at_two_hundred_moments(server, undisturbed, tmp_path):
     assert len(set(reached)) > 20
 
 
+@pytest.mark.parametrize("point", ["after-rename", "after-dirsync"])
+def test_what_was_to_be_removed_when_it_was_killed_is_removed_later(point, server, undisturbed, tmp_path):
+    """At the last checkpoint of a replica, after which nothing is written when the run goes on."""
+    server.start(tmp_path / "c", tmp_path / "log", point, 19)
+    assert server.status() == -signal.SIGKILL, "the kill came too late"
+    assert [name for name in files(tmp_path / "c") if name.endswith(".ckpt")] == [
+        f"replica-0000-step-{step:09d}.ckpt" for step in (18, 19, 20)
+    ]
+    check_resumed(tmp_path / "c", tmp_path / "log", undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_every_point_of_every_checkpoint(point, server, undisturbed, tmp_path):

@@ -208,7 +208,7 @@ class Keeper:
         if self.checkpoint is None or not self.checkpoint.resume:
             return self._start()
         steps, reasons = self.checkpoint.steps(self.replica), list[str]()
-        for step in steps:
+        for newer, step in enumerate(steps):
             try:
                 begun = self._load(step)
             except _OtherRun:
@@ -218,6 +218,7 @@ class Keeper:
                 continue
             for reason in reasons:
                 self._tell(f"{reason}; going on from step {step}, the checkpoint before it")
+            self._prune(steps[: newer + GENERATIONS])  # of a run that was killed before it could
             return begun
         if reasons:
             raise CheckpointError(self.checkpoint.folder, f"no checkpoint of replica {self.replica} can be used: "
@@ -282,14 +283,14 @@ class Keeper:
             self._tell(f"{error}; the run goes on without this checkpoint ({before})")
         else:
             self._good = [*self._good, step][-GENERATIONS:]
-            self._prune()
+            self._prune(self._good)
         self._saved = time.monotonic()
 
-    def _prune(self) -> None:
-        """Remove all files of the replica but the newest that are whole."""
+    def _prune(self, kept: list[int]) -> None:
+        """Remove the files of the replica but those of the steps `kept`."""
         assert self.checkpoint is not None
         for step in self.checkpoint.steps(self.replica):
-            if step not in self._good:
+            if step not in kept:
                 try:
                     self.checkpoint.path(self.replica, step).unlink(missing_ok=True)
                 except OSError as error:
