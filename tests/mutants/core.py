@@ -106,7 +106,7 @@ DRAWS = (
     ),
     Mutant(
         "matched draws", "draws are not projected off what was kept last", SPACE,
-        "            expand(-inner(z, new.directions), new.directions, out=z)\n", "",
+        "            return both[len(new.rows) :]\n", "            return orthonormalise(z, others)\n",
         (f"{CORE}test_matched_draws_are_exactly_orthonormal_to_everything",),
     ),
     Mutant(

@@ -9,8 +9,8 @@ registers, `ROWS` x `WIDE[ROWS]` of them, as a BLAS kernel does:
 
 All arguments are integers: addresses, and strides in bytes. Rows of b, o and x are `BLOCK` particles long and follow
 each other, and the coefficients of one k lie side by side, so that addresses in the innermost loops are constants
-apart. `ahead` is the address of the piece of b that comes next: it is fetched into the second-level cache meanwhile,
-evenly, which hides the latency of memory.
+apart. `ahead` is the address of the piece of b that comes next: it is fetched meanwhile, evenly, which hides the latency
+of memory: into the first-level cache where there is room for two pieces, else into the second.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -28,11 +29,30 @@ from numba.extending import intrinsic
 
 BLOCK = 128  # particles of a block: 16 rows of b and 10 of x or o, in double precision, stay in 32 KB
 CHUNK = 16  # rows of b in one piece of storage
-WIDE = {1: 8, 2: 4, 3: 4, 4: 2, 5: 2, 6: 2}  # 8 to 12 accumulators, of the 16 vector registers that AVX2 has
-MOST = max(WIDE)
 LINE = 64  # bytes of a cache line
 
 VECTOR = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32  # bytes of a vector register
+# 8 to 12 accumulators of the 16 vector registers that AVX2 has; 8 to 24 of the 32 of AVX-512
+WIDE = (
+    {1: 8, 2: 8, 3: 4, 4: 4, 5: 4, 6: 4, 7: 2, 8: 2, 9: 2, 10: 2, 11: 2, 12: 2}
+    if VECTOR == 64
+    else {1: 8, 2: 4, 3: 4, 4: 2, 5: 2, 6: 2}
+)
+MOST = max(WIDE)
+
+NON_TEMPORAL, SECOND_LEVEL = 0, 2  # where the piece that comes next is fetched to, as LLVM counts
+
+
+def _nearest(size: Path = Path("/sys/devices/system/cpu/cpu0/cache/index0/size")) -> int:
+    """The first level, past the others, where this piece, the next one and the fields have room in it."""
+    try:
+        known = int(size.read_text().strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        known = 0
+    return NON_TEMPORAL if known >= 3 * CHUNK * BLOCK * 8 else SECOND_LEVEL
+
+
+NEAREST = _nearest()
 
 _INT, _I32, _DOUBLE = ir.IntType(64), ir.IntType(32), ir.DoubleType()
 
@@ -126,8 +146,8 @@ class _Emit:
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
-        read, second_level, data = _I32(0), _I32(2), _I32(1)
-        self.builder.call(function, [self.builder.inttoptr(address, byte), read, second_level, data])
+        read, where, data = _I32(0), _I32(NEAREST), _I32(1)
+        self.builder.call(function, [self.builder.inttoptr(address, byte), read, where, data])
 
 
 def _shares(builder: Any, rows: Any) -> Any:

@@ -14,7 +14,7 @@ from .rows import Rows
 
 Array = np.ndarray
 
-KEPT = 0.5  # a projection that leaves this share of the energy adds nothing to the errors of the basis (Kahan, Parlett)
+KEPT = 0.1  # a projection that leaves this share of the energy multiplies rounding by three at most (Kahan, Parlett)
 PIVOT = 0.1  # likewise for the smallest pivot of a Gram matrix near the identity
 PASSES = 4
 # Of a pivot of a Gram matrix, relative to its diagonal entry: its rounding, and the size from which it is clearly new.
@@ -84,7 +84,7 @@ def directions(residuals: Array, bases: Sequence[Rows], allowed: Array, energy: 
     energy : (m,) of the arrays before they were projected.
 
     Error: orthonormal to rounding: Gram-Schmidt twice, normalising between the passes, where the first left less than
-    half of the energy.
+    a tenth of the energy.
     """
     moments = gram(residuals)
     own = np.diag(moments)

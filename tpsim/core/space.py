@@ -152,20 +152,19 @@ class ParticleSpace:
         x = np.concatenate(self._waiting) if self._waiting else np.empty((0, self.particles))
         both = np.concatenate([x, z])
         energy = inner_rows(both, both)
-        project_off(both, self._basis())
+        project_off(both, others := self._basis())
         k = len(x)
         if k:
-            new = directions(both[:k], self._basis(), IN_SPAN[self.dtype] ** 2 * energy[:k], energy[:k])
+            new = directions(both[:k], others, IN_SPAN[self.dtype] ** 2 * energy[:k], energy[:k])
             self._make_room(len(new.rows) + len(z))  # before anything changes
             count("kept_in_span", k - len(new.rows))
-            self._kept.append(new.directions)
+            energy = np.concatenate([np.ones(len(new.rows)), energy[k:]])
+            both = orthonormalise(np.concatenate([new.directions, both[k:]]), others, energy)
+            self._kept.append(both[: len(new.rows)])
             self._waiting = []
-            z = np.ascontiguousarray(both[k:])
-            expand(-inner(z, new.directions), new.directions, out=z)
-        else:
-            self._make_room(len(z))
-            z = both
-        return orthonormalise(z, self._basis(), energy[k:])
+            return both[len(new.rows) :]
+        self._make_room(len(z))
+        return orthonormalise(both, others, energy)
 
     def sample(self, keys: Sequence[Key], complement: Rows | None = None) -> Array:
         """Return fresh arrays, (k, M), as `draw` does but without adding them to the space: for inputs only looked at.
