@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from tpsim.errors import InputError
 from tpsim.job import named, network_and_training, read_data
 from tpsim.plot.style import STYLE
 from tpsim.results import versions
+from tpsim.signals import Terminated, terminable
 from tpsim.store import netcdf
 
 from .grid import Grid, resolve
@@ -42,10 +39,6 @@ FILE = 0.4  # seconds to write a cell and to read it back
 OK, INTERRUPTED, TERMINATED = 0, 130, 143
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a sweep as Ctrl-C does."""
-
-
 def main(arguments: argparse.Namespace) -> int:
     """Run the command, and return its exit code.
 
@@ -59,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
         read = replace(read, sweep=replace(read.sweep, workers=arguments.workers))
     folder, report, start = _choose(arguments.output), Report(), time.perf_counter()
     try:
-        with _terminable():
+        with terminable():
             grid, resolved = prepare(read)
             if not arguments.quiet:
                 print(announcement(grid, resolved), flush=True)
@@ -70,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
         done = report.kept + report.computed
         cells = f"{done} of {report.cells} cells are finished" if report.cells else "nothing was computed"
         print(f"interrupted: {cells}; the same command goes on from there", file=sys.stderr, flush=True)
-        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     if not arguments.quiet:
         text = "\n".join(lines(run))
         print(f"result at step {int(run['step'][-1])}\n{text}\n\n{summary_line(report)}")
@@ -84,23 +77,6 @@ def _choose(given: str | None) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CELLS).is_dir():
         raise InputError("--output", str(folder), f"a new or an empty folder, or that of a sweep, which has {CELLS}/")
     return folder
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C: workers stopped, temporary files removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def prepare(read: config.Config) -> tuple[Grid, config.Config]:

@@ -328,5 +328,12 @@ def test_fingerprint_of_losses():
     def squared(f, y):
         return (f - y) ** 2
 
-    assert fingerprint(squared, arguments=2) == fingerprint(lambda f, y: f * f - 2 * f * y + y * y, arguments=2)
-    assert fingerprint(squared, arguments=2) != fingerprint(lambda f, y: (f + y) ** 2, arguments=2)
+    signs, halves = np.array([1.0, -1.0]), np.array([0.5, -0.5])
+    assert fingerprint(squared, targets=signs) == fingerprint(lambda f, y: f * f - 2 * f * y + y * y, targets=signs)
+    assert fingerprint(squared, targets=signs) != fingerprint(lambda f, y: (f + y) ** 2, targets=signs)
+
+    def other(f, y):
+        return squared(f, y) * (2.0 - y * y)  # the same where y is a sign
+
+    assert fingerprint(squared, targets=signs) == fingerprint(other, targets=signs)
+    assert fingerprint(squared, targets=halves) != fingerprint(other, targets=halves)

@@ -690,3 +690,78 @@ def test_killed_again_and_again(server, undisturbed, tmp_path):
             break
     assert lives == 9  # 40 checkpoints, the fifth of each life is its last
     assert_identical(quiet(tmp_path / "c", resume=True), undisturbed)
+
+
+# what the first readers found
+
+
+def cube(f, y):
+    return (f - y) ** 2 * (2 - y * y), 2 * (f - y) * (2 - y * y)
+
+
+def test_a_loss_that_differs_at_the_targets_only_is_another_run(tmp_path):
+    """At y = 1 and -1 it is the squared loss."""
+    problem, network = Problem(INPUTS, [0.5, -0.5, 0.5]), Network(1)
+    squared = (lambda f, y: (f - y) ** 2, lambda f, y: 2 * (f - y))
+    other = (lambda f, y: cube(f, y)[0], lambda f, y: cube(f, y)[1])
+    options = dict(particles=64, replicas=1, checkpoint=tmp_path / "c")
+    simulate(problem, network, Training(2, 0.1, squared), **options)
+    with pytest.raises(CheckpointError, match="training.loss_fingerprint is .* there and .* here"):
+        simulate(problem, network, Training(3, 0.1, other), **options, resume=True)
+
+
+def test_a_run_that_has_reached_its_rank_goes_on_with_a_larger_one(tmp_path):
+    """Oracle: the run that had the larger one from the start. A smaller one than is reached is refused."""
+    case, options = (PROBLEM, Network(2, "tanh"), TRAINING), OPTIONS | dict(replicas=1)
+    whole = simulate(*case, **options)
+    most = int(whole.rank_backward.max()) - 1
+    with pytest.raises(tpsim.RankError):
+        simulate(*case, **options, max_rank=most, checkpoint=tmp_path / "c", checkpoint_seconds=0)
+    with pytest.raises(CheckpointError, match="simulation.max_rank is 2 here, and a rank of"):
+        simulate(*case, **options, max_rank=2, checkpoint=tmp_path / "c", resume=True)
+    found = simulate(*case, **options, checkpoint=tmp_path / "c", resume=True)
+    assert found.identical(whole)
+
+
+def killing(parent):
+    """A learning rate that kills a worker in which it is asked for that of the third step."""
+
+    def rate(step):
+        if step == 3 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0.2
+
+    return rate
+
+
+@pytest.mark.parametrize("kept", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_worker_that_is_killed_is_an_error_that_says_how_to_go_on(kept, tmp_path):
+    """Oracle: the run in one process, in which nothing is killed."""
+    options = dict(particles=64, replicas=2)
+    case = PROBLEM, Network(2), Training(6, killing(os.getpid()))
+    folder = dict(checkpoint=tmp_path / "c", checkpoint_seconds=0) if kept else {}
+    with pytest.raises(tpsim.ResourceError, match=f"a worker process was killed.* {'goes' if kept else 'go'} on"):
+        simulate(*case, **options, **folder, workers=2)
+    if kept:
+        assert_identical(simulate(*case, **options, **folder, resume=True), simulate(*case, **options))
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "p\ud800", "", 3])
+def test_folders_that_cannot_be(folder):
+    with pytest.raises(InputError, match="^checkpoint: "):
+        simulate(PROBLEM, Network(1), Training(1), 64, 1, checkpoint=folder)
+
+
+def test_a_folder_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    simulate(PROBLEM, Network(1), Training(1), 64, 1, checkpoint="~/kept")
+    assert files(tmp_path / "kept")
+
+
+def test_differences_of_lists_are_named_by_entry():
+    """Where the lists themselves would be cut short before they differ."""
+    long = [2**0.5] * 5
+    assert storage.first_difference({"a": long}, {"a": [*long[:4], 3.0]}) == f"a[4] is {2**0.5} there and 3.0 here"
+    assert storage.first_difference([1.0, 2.0], [1.0, 3.0], "b") == "b is [1.0, 2.0] there and [1.0, 3.0] here"
+    assert storage.first_difference(long, [*long, 1.0], "b") == "b has 5 entries there and 6 here"
+    assert storage.first_difference(long, [*long], "b") is None

@@ -246,3 +246,16 @@ def test_a_search_goes_on_from_its_stages(tmp_path):
     for stage in (*one["stages"], *other["stages"]):
         del stage["seconds"]
     assert one == other
+
+
+def test_files_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    """Those of a process that is there stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive, other = (tmp_path / f"tpsim-stop-{name}-x" for name in (process.pid, os.getpid(), "word"))
+    for path in (dead, alive, other):
+        path.write_bytes(b"\0")
+    request = signals.StopRequest()
+    assert sorted(tmp_path.iterdir()) == sorted([alive, other, request.path])
+    request.close()

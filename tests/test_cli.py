@@ -1,6 +1,7 @@
 """The command line. Oracles: the Python interface on the same settings, and what each bad input is defined to do."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -277,6 +278,41 @@ def test_interrupting_leaves_nothing(monkeypatch, capsys, folder):
     assert capsys.readouterr().err == "interrupted: nothing was written\n" and tree(folder) == {}
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("place", ["tpsim.cli._announce", "tpsim.output.write"])
+def test_signals_before_and_after_the_run_leave_nothing_and_say_how_to_go_on(
+    place, number, code, monkeypatch, capsys, folder
+):
+    monkeypatch.setattr(place, lambda *_: os.kill(os.getpid(), number))
+    arguments = ["--output", "out", "--checkpoint", "kept"]
+    assert main(command("run", *arguments)) == code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("interrupted: nothing was written; what checkpoints there are is in kept: to go on: tpsim")
+    assert error.endswith(" --resume") and not Path("out").exists() and not list(Path().glob(".*"))
+
+
+def test_checkpoints_are_not_kept_where_results_go(capsys, folder):
+    for kept in ("out", "out/kept", "../" + Path.cwd().name + "/out"):
+        assert main(command("run", "--output", "out", "--checkpoint", kept)) == 2
+        assert capsys.readouterr().err.startswith("error: --checkpoint: got ")
+
+
+def test_a_disk_that_is_full_at_the_end(capsys, folder, monkeypatch):
+    """The bytes that are needed and free, and where the checkpoints are."""
+
+    def full(path, data, write=Path.write_bytes):
+        if ".nc." in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(command("run", "--quiet", "--output", "out", "--checkpoint", "kept")) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    pattern = r"error: .*/out/limit.nc: cannot be written: No space left on device; \d+ bytes are needed, \d+ are free"
+    assert re.fullmatch(pattern + "; the same command with --resume goes on from what is in .*/kept", error)
+    assert not Path("out").exists()
+
+
 @pytest.mark.slow  # test_checkpoint_signals has a shorter one
 def test_interrupting_worker_processes(folder):
     """A real SIGINT, as a terminal sends it, to all processes of a long run with two workers."""
@@ -324,7 +360,8 @@ def test_a_failing_disk_leaves_no_partial_output(no_figures, monkeypatch, capsys
 
     monkeypatch.setattr(output, "_move", full)
     assert main(command("run", "--quiet", "--output", "out")) == 2
-    assert capsys.readouterr().err.endswith("out: cannot be written: No space left on device\n") and tree(folder) == {}
+    error = capsys.readouterr().err
+    assert re.search(r"out: cannot be written: No space left on device, \d+ are free$", error) and tree(folder) == {}
 
 
 def test_plan_predicts_the_ranks_that_the_run_has(capsys, folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tpsim import CheckpointError, FileError, container
+from tpsim import CheckpointError, FileError, container, storage
 from tpsim.container import HEAD, MAGIC, read, write
 
 RNG = np.random.default_rng(0)
@@ -274,6 +274,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(path, monkeypatch):
 
 def test_a_disk_that_is_known_to_be_full_is_not_written_to(path, monkeypatch):
     monkeypatch.setattr(container, "free_bytes", lambda folder: 10)
+    monkeypatch.setattr(storage, "free_bytes", lambda folder: 10)
     monkeypatch.setattr(container, "_create", lambda path: pytest.fail("it was"))
     with pytest.raises(CheckpointError, match="too full; .* bytes are needed, 10 are free"):
         write(path, ABOUT, ARRAYS)

@@ -194,18 +194,21 @@ def _try(part: str, function: Pointwise) -> None:
         raise InputError("activation", f"<{part} changes with the rest of the array>", allowed)
 
 
-def fingerprint(*functions: Callable[..., Array], arguments: int = 1) -> str:
+def fingerprint(*functions: Callable[..., Array], targets: Array | None = None) -> str:
     """Return 16 hexadecimal digits that tell functions apart by their values, to nine digits, on a fixed grid.
 
     Parameters
     ----------
     functions : callable
-        E.g. phi, phi' (arguments=1) or a loss and its derivative (arguments=2).
-    arguments : {1, 2}
-        The grid is 257 points of [-8, 8]; a second argument, a target, is -1 or 1.
+        E.g. phi, phi', or a loss and its derivative.
+    targets : (m,), optional
+        What a loss has as its second argument; the grid is 257 points of [-8, 8].
     """
     grid = np.linspace(-8.0, 8.0, 257)
-    points = (grid,) if arguments == 1 else (np.repeat(grid, 2), np.tile([-1.0, 1.0], grid.size))
+    points: tuple[Array, ...] = (grid,)
+    if targets is not None:
+        seconds = np.unique(targets)
+        points = np.repeat(grid, seconds.size), np.tile(seconds, grid.size)
     digest = hashlib.sha256()
     for function in functions:
         with np.errstate(all="ignore"):

@@ -25,7 +25,8 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from .container import clean, read, write
 from .core import GUARDS, counted, restore
 from .core.saved import Saved, nested
-from .errors import CheckpointError, InputError, Interrupted, Notice
+from .errors import CheckpointError, InputError, Interrupted, Notice, ResourceError
+from .files import file_path
 from .identity import here, identity, other_past, past
 from .mlp import State
 from .record import Recorder
@@ -113,15 +114,16 @@ def with_checkpoints(task: Task, folder: str | os.PathLike[str] | None, seconds:
         if resume:
             raise InputError("resume", resume, "False without checkpoint, the folder to resume from")
         return task
-    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
-        raise InputError("checkpoint", folder, "a folder")
+    place = file_path("checkpoint", folder).absolute()
     if task.lazy:
         allowed = f"None with limit={task.limit!r}: its features do not move, and there is nothing to resume"
         raise InputError("checkpoint", str(folder), allowed)
-    place = Path(folder).absolute()
     if os.path.lexists(place) and not place.is_dir():
         raise InputError("checkpoint", str(folder), "a folder")
     return replace(task, checkpoint=Checkpoints(place, float(seconds), bool(resume)))
+
+
+KILLED = "a worker process was killed, by the system perhaps, for want of memory"
 
 
 @contextmanager
@@ -134,11 +136,16 @@ def kept(task: Task) -> Iterator[Task]:
         The folder holds checkpoints, and the task does not resume.
     FileError
         It cannot be made or opened, or another run is at work in it.
+    ResourceError
+        A worker process was killed.
     Interrupted
         SIGINT or SIGTERM came; everything that was finished is in the checkpoints.
     """
     if (checkpoint := task.checkpoint) is None:
-        yield task
+        try:
+            yield task
+        except BrokenProcessPool:
+            raise ResourceError(f"{KILLED}; fewer workers need less; with `checkpoint` a run can go on") from None
         return
     folder = checkpoint.folder
     with held(folder, "run", clean), stop_on_signals() as request:
@@ -155,7 +162,8 @@ def kept(task: Task) -> Iterator[Task]:
             raise pause.error or interruption(folder, request.signum) from None
         except BrokenProcessPool:  # whoever sent the signal may have sent it to a worker that was being started
             if not request.signum:
-                raise
+                again = f"the checkpoints are in {folder}: the same run with `resume` goes on"
+                raise ResourceError(f"{KILLED}; fewer workers need less; {again}") from None
         if request.signum:
             raise interruption(folder, request.signum)
 
@@ -310,6 +318,7 @@ class Keeper:
                 raise _OtherRun.by(path, difference)
             state.restore(saved.within("state"))
             recorder.restore(saved.within("recorder"), step, state)
+            self._check_ranks(path, state)
             counts = saved.take("guards/counts", (len(GUARDS),), np.int64)
             saved.check_all_taken()
             if (counts < 0).any():
@@ -323,6 +332,12 @@ class Keeper:
             self._tell(f"{path}: {difference}: results may differ in their last digits from an undisturbed run's")
         self._first, self._good = step, [step]
         return step, state, recorder
+
+    def _check_ranks(self, path: Path, state: State) -> None:
+        """Refuse a state that a run with this `max_rank` would never have come to."""
+        largest = max((rank for matrix in state.hidden.values() for rank in matrix.ranks), default=0)
+        if (most := self.task.settings.max_rank) is not None and largest > most:
+            raise _OtherRun.by(path, f"simulation.max_rank is {most} here, and a rank of {largest} is reached there")
 
     def _judge(self, path: Path, step: int, about: dict[str, Any]) -> None:
         """Refuse a file that is not the replica's at this step, before its arrays are read."""

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import Interrupted, Notice, RunStopped, TpsimError
+from .errors import FileError, InputError, Interrupted, Notice, RunStopped, TpsimError
+from .signals import Terminated, terminable
 
 if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most errors come at once
     from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # what is heavy is imported where it is used: help and most e
     from .config import Config
     from .job import Job
 
-OK, FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, BAD_INPUT, STOPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 SIGNALLED = 128  # plus the number of the signal, as shells have it
 
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed help, the version or the error
         return int(stop.code or 0)
     try:
-        with _notices():
+        with terminable(), _notices():
             return int(arguments.command(arguments))
     except TpsimError as error:
         _say("error", str(error))
@@ -55,16 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("error", "the sizes asked for do not fit into memory")
         return BAD_INPUT
     except Interrupted as stop:
-        given = list(sys.argv[1:] if argv is None else argv)
-        again = shlex.join(["tpsim", *given, *["--resume"] * ("--resume" not in given)])
-        _say("interrupted", f"{stop}; to go on: {again}")
+        _say("interrupted", f"{stop}; to go on: {_again(argv)}")
         return SIGNALLED + stop.signum
-    except KeyboardInterrupt:
-        _say("interrupted", "nothing was written")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        folder = getattr(arguments, "checkpoint", None)
+        kept = f"; what checkpoints there are is in {folder}: to go on: {_again(argv)}" if folder else ""
+        _say("interrupted", f"nothing was written{kept}")
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except BrokenPipeError:  # `tpsim plan | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+
+
+def _again(argv: Sequence[str] | None) -> str:
+    """The command that goes on from the checkpoints of this one."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    return shlex.join(["tpsim", *given, *["--resume"] * ("--resume" not in given)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,6 +147,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output.choose(arguments.output, arguments.force)
     job = _prepare(read)
     job = job.with_checkpoints(arguments.checkpoint, arguments.checkpoint_seconds, arguments.resume)
+    kept = job.task.checkpoint
+    if kept is not None and kept.folder.resolve().is_relative_to(folder.resolve()):
+        raise InputError("--checkpoint", arguments.checkpoint, "a folder outside that of --output, which is new")
     if not arguments.quiet:
         _announce(job)
     start, stopped = time.perf_counter(), None
@@ -150,7 +160,12 @@ def run(arguments: argparse.Namespace) -> int:
         if dataset is None:
             _say("stopped", f"{stopped}; nothing was finished, and nothing was written")
             return STOPPED
-    summary = _write(job, folder, dataset, time.perf_counter() - start, stopped)
+    try:
+        summary = _write(job, folder, dataset, time.perf_counter() - start, stopped)
+    except FileError as error:
+        if kept is None:
+            raise
+        raise FileError(f"{error}; the same command with --resume goes on from what is in {kept.folder}") from None
     if not arguments.quiet:
         from .report import table
 

@@ -33,7 +33,7 @@ import numpy as np
 from .core.rows import aligned
 from .errors import CheckpointError
 from .plan import available_bytes
-from .storage import flush, free_bytes
+from .storage import flush, free_bytes, room
 
 Array = np.ndarray
 
@@ -112,11 +112,8 @@ def write(path: Path, about: dict[str, Any], arrays: Mapping[str, Array]) -> int
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        free = free_bytes(path.parent)
-        room = "" if free is None else f", {free} are free"
-        raise CheckpointError(
-            path, f"cannot be written: {error.strerror or error}; {total} bytes are needed{room}"
-        ) from error
+        reason = f"{error.strerror or error}; {total} bytes are needed{room(path.parent)}"
+        raise CheckpointError(path, f"cannot be written: {reason}") from error
     return total
 
 

@@ -30,9 +30,10 @@ def identity(task: Task, step: int) -> dict[str, Any]:
     if isinstance(training["batches"], list):
         first = [np.asarray(batch).tolist() for batch in training["batches"][:step]]
         training["batches"] = "the first lists: " + hashlib.sha256(repr(first).encode()).hexdigest()
-    return about | {"simulation": describe_settings(task) | {
-        "parts": task.schedule.parts, "quantities": list(task.schedule.quantities)
-    }}  # fmt: skip
+    settings = describe_settings(task)
+    del settings["max_rank"]  # which changes nothing before it is reached
+    recorded = {"parts": task.schedule.parts, "quantities": list(task.schedule.quantities)}
+    return about | {"simulation": settings | recorded}
 
 
 def past(task: Task, step: int) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import FileError, InputError
 from .files import check_plain
+from .storage import room
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,8 +103,10 @@ def write_folder(
         text = json.dumps({**summary, "files": names}, indent=2, allow_nan=False)
         (temporary / SUMMARY).write_text(text + "\n", encoding="utf-8")
         _move(temporary, folder, names)
+    except FileError as error:  # of one of the files
+        raise FileError(str(error).replace(str(temporary), str(folder))) from error
     except OSError as error:
-        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise FileError(f"{folder}: cannot be written: {error.strerror or error}{room(folder.parent)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [folder / name for name in names]

@@ -20,6 +20,7 @@ from .errors import Damaged, FileError, InputError
 from .files import file_path, plain_bytes
 from .problem import Network, Problem, Training
 from .record import Schedule
+from .storage import room
 from .store import check_seal, netcdf, parsed
 from .task import Task
 
@@ -177,7 +178,7 @@ def describe_arguments(problem: Problem, network: Network, training: Training) -
             if callable(rate)
             else training.rates(0, network.depth).tolist(),
             "loss": loss.name,
-            "loss_fingerprint": fingerprint(loss.value, loss.derivative, arguments=2),
+            "loss_fingerprint": fingerprint(loss.value, loss.derivative, targets=problem.targets),
             "reduction": training.reduction,
             "batches": training.batches
             if training.batches is None or isinstance(training.batches, dict)
@@ -256,7 +257,8 @@ def save(run: xr.Dataset, path: str | os.PathLike[str]) -> Path:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error}") from error
+        reason = f"{error.strerror or error}; {len(data)} bytes are needed{room(path.parent)}"
+        raise FileError(f"{path}: cannot be written: {reason}") from error
     return path
 
 

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -51,6 +51,20 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+PREFIX = "tpsim-stop-"
+
+
+def _remove_left() -> None:
+    """Remove the files of processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        with suppress(OSError, ValueError):
+            owner = int(path.name.removeprefix(PREFIX).split("-")[0])
+            try:
+                os.kill(owner, 0)
+            except ProcessLookupError:
+                path.unlink()
+
+
 class StopRequest:
     """A file of one byte, the number of the signal that asks all processes of a run to stop.
 
@@ -58,7 +72,8 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="tpsim-stop-")
+        _remove_left()
+        descriptor, name = tempfile.mkstemp(prefix=f"{PREFIX}{os.getpid()}-")
         self.path = Path(name)
         self._descriptor = descriptor
         os.write(descriptor, b"\0")
@@ -84,6 +99,27 @@ def requested(path: Path) -> bool:
         return path.read_bytes() not in (b"", b"\0")
     except OSError:  # removed by whoever tidies up old files
         return False
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is to end a command as Ctrl-C does."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: workers stopped, temporary files removed."""
+    if not _is_ours():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -79,6 +79,12 @@ def free_bytes(folder: Path) -> int | None:
         return None
 
 
+def room(folder: Path) -> str:
+    """The end of a message: how much is free."""
+    free = free_bytes(folder)
+    return "" if free is None else f", {free} are free"
+
+
 def first_difference(found: Any, expected: Any, name: str = "") -> str | None:
     """Say where two nested tables differ first, as in `training.steps is 10 there and 20 here`; None if nowhere."""
     if isinstance(found, dict) and isinstance(expected, dict):
@@ -89,6 +95,10 @@ def first_difference(found: Any, expected: Any, name: str = "") -> str | None:
         return None
     if type(found) is type(expected) and found == expected:
         return None
+    if isinstance(found, list) and isinstance(expected, list) and _brief(found) == _brief(expected):  # cut short
+        pairs = enumerate(zip(found, expected, strict=False))
+        lengths = f"{name or 'it'} has {len(found)} entries there and {len(expected)} here"
+        return next((text for k, pair in pairs if (text := first_difference(*pair, f"{name}[{k}]"))), lengths)
     return f"{name or 'it'} is {_brief(found)} there and {_brief(expected)} here"
 
 

@@ -9,8 +9,8 @@ registers, `ROWS` x `WIDE[ROWS]` of them, as a BLAS kernel does:
 
 All arguments are integers: addresses, and strides in bytes. Rows of b, o and x are `BLOCK` particles long and follow
 each other, and the coefficients of one k lie side by side, so that addresses in the innermost loops are constants
-apart. `ahead` is the address of the piece of b that comes next: it is fetched meanwhile, evenly, which hides the latency
-of memory: into the first-level cache where there is room for two pieces, else into the second.
+apart. `ahead` is the address of the piece of b that comes next: it is fetched meanwhile, evenly, which hides the
+latency of memory, into the first-level cache where that has room for two pieces, else into the second.
 """
 
 from __future__ import annotations

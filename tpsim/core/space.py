@@ -13,7 +13,7 @@ from ..errors import InputError, Notice, ResourceError
 from .checks import fields, fits, integer, storage
 from .checks import key as key_of
 from .guards import count
-from .kernels import expand, inner, inner_rows
+from .kernels import inner, inner_rows
 from .noise import Key, NormalSource
 from .orthogonal import directions, orthonormalise, project_off
 from .rows import Rows

@@ -110,7 +110,7 @@ def write_pictures(
         for name, data in drawn.items():
             (folder / name).write_bytes(data)
     except OSError as error:
-        raise FileError(f"{directory}: cannot be written: {error}") from error
+        raise FileError(f"{directory}: cannot be written: {error.strerror or error}") from error
     return [folder / name for name in drawn]
 
 

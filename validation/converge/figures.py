@@ -73,7 +73,7 @@ def save_figures(study: Study, directory: str | os.PathLike[str], formats: Seque
         written.append(Path(directory) / "figures.md")
         written[-1].write_text(_report(study, formats), encoding="utf-8")
     except OSError as error:
-        raise FileError(f"{directory}: cannot be written: {error}") from error
+        raise FileError(f"{directory}: cannot be written: {error.strerror or error}") from error
     return written
 
 
