@@ -247,6 +247,8 @@ def battery(kind, count, seed, folder):
         ended = read(load, path)
         if ended[0] == "read" and (kind not in CHECKED or equal(ended[1], right)):
             counts["read" if kind not in CHECKED else "same content"] += 1
+        elif ended[0] == "read" and signed and what not in HOSTILE:  # a checksum is no signature
+            counts["changed and signed again"] += 1
         elif ended[0] == "read":
             wrong.append(f"{kind}, {what}: loaded with another content")
         elif ended[0] == "refused":

@@ -19,7 +19,7 @@ import xarray as xr
 
 import tpsim
 from tests.damage import HOSTILE, KINDS, battery, make
-from tpsim import FileError, InputError, config, output
+from tpsim import FileError, InputError, config, output, store
 from tpsim.errors import Damaged
 from tpsim.store import SEAL_BYTES, seal
 
@@ -120,6 +120,28 @@ def test_what_is_no_file_is_refused_at_once():
         tpsim.load("a\0b")
 
 
+@pytest.mark.parametrize("length", [0, 8, 1 << 40, 2**64 - 16, 2**64 - 1])
+def test_a_heap_that_would_be_walked_for_ever_is_refused(length, tmp_path):
+    """In every object of every heap of a result, signed again; `parsed` would not come back from a length of 0."""
+    problem = tpsim.Problem([[1.0, 0.0], [0.5, 1.0]], [1.0, -1.0])
+    run = tpsim.simulate(problem, tpsim.Network(1), tpsim.Training(1), 64, 1, progress=False)
+    data = store.netcdf(run)[: -store.SEAL_BYTES]
+    heaps = [found.start() for found in store.HEAP.finditer(data)]
+    assert len(heaps) >= 1
+    for start in heaps:
+        place, end = start + 16, start + int.from_bytes(data[start + 8 : start + 16], "little")
+        while place + 16 <= end:
+            index, own = (int.from_bytes(data[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
+            need = 16 + -(-own // 8) * 8 if index else own
+            if index == 0 or length > 8:  # the size of an object in use may be small
+                changed = data[: place + 8] + length.to_bytes(8, "little") + data[place + 16 :]
+                path = tmp_path / "changed.nc"
+                path.write_bytes(store.seal(changed))
+                with pytest.raises(FileError, match="in a heap that has"):
+                    tpsim.load(path)
+            place += need
+
+
 @pytest.mark.slow
 def test_five_thousand_files(capsys):
     """Counts of files, by kind; 0 silent loads, 0 raw errors, 0 crashes."""
@@ -127,7 +149,7 @@ def test_five_thousand_files(capsys):
     for kind, count in SLOW.items():
         done = subprocess.run(
             [sys.executable, "-m", "tests.damage", kind, str(count), str(SLOW_SEED)], cwd=ROOT, text=True,
-            capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=1800,
         )  # fmt: skip
         assert done.returncode == 0, f"{kind}: the process ended with {done.returncode}: {done.stderr[-2000:]}"
         found = json.loads(done.stdout)

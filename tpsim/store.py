@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ SEAL = re.compile(rb"\n# tpsim netcdf (\d) sha256 ([0-9a-f]{64})\n")
 SEAL_BYTES = 90
 FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32"}  # HDF5 would load any other as a plugin
 INFLATED = 1100  # no byte of deflate makes more than 1032
+HEAP = re.compile(rb"GCOL\x01\0\0\0")  # the signature, the version, and what is reserved
 NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 
@@ -68,6 +70,7 @@ def parsed(path: Path, data: bytes) -> Iterator[xr.Dataset]:
     Damaged
         No netCDF4 file, or one with something in it that no result has; whatever fails while it is open.
     """
+    _check_heaps(path, data)
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             _check_structure(path, file)
@@ -79,6 +82,24 @@ def parsed(path: Path, data: bytes) -> Iterator[xr.Dataset]:
         raise
     except Exception as error:  # h5py and xarray raise half a dozen unrelated types on damage
         raise Damaged(path, f"not a readable netCDF4 file ({type(error).__name__}: {error})") from error
+
+
+def _check_heaps(path: Path, data: bytes) -> None:
+    """Refuse a global heap (HDF5's place for strings and references) whose objects do not lie one after the other.
+
+    The library walks along them by their sizes, and on some sizes for ever. Format: HDF5 File Format Specification,
+    III.E: a header of 16 bytes, then objects with a header of 16 bytes, at multiples of 8; index 0 is what is free.
+    """
+    for found in HEAP.finditer(data):
+        start = found.start()
+        (size,) = struct.unpack_from("<Q", data, start + 8) if start + 16 <= len(data) else (0,)
+        place, end = start + 16, start + size
+        while place + 16 <= min(end, len(data)):
+            index, length = struct.unpack_from("<H6xQ", data, place)
+            need = 16 + -(-length // 8) * 8 if index else length
+            if not 16 <= need <= end - place:
+                raise Damaged(path, f"an object of {length} bytes in a heap that has {end - place} left")
+            place += need
 
 
 def _check_structure(path: Path, file: Any) -> None:
