@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +27,8 @@ TITLE = "Checkpoints"
 WHAT = (
     "Written: the state of one replica, with digests, forced to the disk. The plain file: as many bytes, written and "
     "forced to the disk in the same way without digests, which is what the disk allows. Share of the interval: the "
-    f"seconds of one write over the default interval of {SECONDS:.0f} s. The paired run: the same short run with and "
+    f"seconds of one write over the default interval of {SECONDS:.0f} s. A signal: SIGTERM to a process of its own, "
+    "until that has finished its step, written its checkpoint and ended. The paired run: the same short run with and "
     "without a folder for checkpoints, in turns; it writes one at the end of each replica, which a longer run does as "
     "well, and none before. Digits, SiLU."
 )
@@ -117,18 +120,56 @@ def paired(folder: Path, steps: int, repeats: int) -> Row:
     }  # fmt: skip
 
 
+CHILD = """
+import sys
+from benchmarks.common import appendix_a, paper_problem, silent
+from tpsim import simulate
+particles, folder = int(sys.argv[1]), sys.argv[2]
+with silent():
+    simulate(paper_problem(), *appendix_a(3, "silu", 10**6), particles, 1, threads=1, checkpoint=folder,
+             record_every=10**6, joint_every=10**6, progress=lambda step, replica, loss: print(step, flush=True))
+"""
+
+
+def signalled(folder: Path, particles: int, step: int, repeats: int) -> tuple[Row, list[float]]:
+    """One row: SIGTERM while a process is in the middle of a step, until it has ended."""
+    seconds, sizes = [], []
+    for _ in range(repeats):
+        place = folder / "signalled"
+        command = [sys.executable, "-c", CHILD, str(particles), str(place)]
+        with subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True) as process:  # fmt: skip
+            assert process.stdout is not None
+            next(line for line in process.stdout if int(line) >= step)
+            process.send_signal(signal.SIGTERM)
+            start = time.perf_counter()
+            process.stdout.read()
+            process.wait()
+            seconds.append(time.perf_counter() - start)
+        (file,) = place.glob("*.ckpt")
+        sizes.append(file.stat().st_size)
+        shutil.rmtree(place)
+    say(f"SIGTERM with {sizes[-1] / 1e6:.0f} MB: {max(seconds):.2f} s")
+    return {"M": particles, "step": step, "file, MB": spread([size / 1e6 for size in sizes]),
+            "signal to end, s": spread(seconds)}, seconds  # fmt: skip
+
+
 def measure(quick: bool) -> Result:
-    """Writes of growing states, then the paired run."""
+    """Writes of growing states, signals, then the paired run."""
     sizes = [(4096, 10), (32768, 10)] if quick else [(4096, 60), (65536, 60), (262144, 40)]
     with tempfile.TemporaryDirectory(prefix="tpsim-bench-") as name:
         folder = Path(name)
         found = [write_and_read(folder, M, steps, 2 if quick else 5) for M, steps in sizes]
+        ended, seconds = signalled(folder, *((4096, 3, 1) if quick else (131072, 40, 3)))
         pair = paired(folder, 20 if quick else 300, 2 if quick else 7)
     worst = max(np.median(share) for _, share in found)
     reached = {"what": "write of the largest state, share of the default interval", "target": TARGET,
                "reached": f"{worst:.2g}%"}  # fmt: skip
-    tables = {"One checkpoint": [row for row, _ in found], "A short run": [pair]}
-    return Result(tables, [reached], [f"File format {FORMAT}; the folder is the system's for temporary files."])
+    signals = {"what": f"SIGTERM to the end of the process, state of {ended['file, MB'][0]:.0f} MB, the slowest",
+               "target": "below 10 s", "reached": f"{max(seconds):.2g} s"}  # fmt: skip
+    tables = {"One checkpoint": [row for row, _ in found], "A signal": [ended], "A short run": [pair]}
+    note = f"File format {FORMAT}; the folder is the system's for temporary files."
+    return Result(tables, [reached, signals], [note])
 
 
 if __name__ == "__main__":

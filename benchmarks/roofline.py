@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,14 +24,14 @@ from .common import (
     say,
     spread,
     task_of,
-    unrecorded,
 )  # fmt: skip
 from .rates import GEMM_SIZE, cores, measured
 
 TITLE = "A step against the roofline"
 WHAT = (
-    "Digits, SiLU, three hidden layers, Appendix A's constants, default tolerance, nothing recorded; the last steps of "
-    "a run, whose ranks have stopped growing. In each hidden matrix the forward and the backward pass must each read "
+    "Digits, SiLU, three hidden layers, Appendix A's constants, default tolerance, f and ranks recorded. Measured: the "
+    "median of those of the last 100 of 300 steps in which no basis grew; the last columns say how many did, and what "
+    "such a step takes. In each hidden matrix the forward and the backward pass must each read "
     "X, D, U and V once, so 4 M (p + q) numbers, and need 8 m M (p + q) flops, with the ranks p and q that were "
     "reached. The bound is the larger of bytes / read bandwidth, measured on an array as large as all of these arrays "
     "together (in the cache where they fit), and flops / GEMM rate; everything else that a step does (activations, the "
@@ -54,18 +55,34 @@ def working_set(p: Sequence[int], q: Sequence[int], particles: int, itemsize: in
     return bytes_per_step(p, q, particles, itemsize) // 2
 
 
-def one_run(particles: int, threads: int, dtype: str, steps: int, last: int) -> tuple[float, list[int], list[int]]:
-    """Median time of the last steps of a run, and its ranks."""
+@dataclass(frozen=True)
+class Steps:
+    """The last steps of a run: median seconds of one in which no basis grew, and of one in which one did; ranks."""
+
+    still: float
+    growing: float
+    share: float
+    p: list[int]
+    q: list[int]
+
+
+def one_run(particles: int, threads: int, dtype: str, steps: int, last: int) -> Steps:
+    """Run, and look at the last steps but the very last one."""
     network, training = appendix_a(3, "silu", steps)
-    options = unrecorded(steps) | ({"dtype": dtype} if len(DTYPES) > 1 else {})
+    options = {"joint_every": steps, "quantities": ()} | ({"dtype": dtype} if len(DTYPES) > 1 else {})
     task = task_of(paper_problem(), network, training, particles=particles, replicas=1, threads=threads, **options)
     ends, replica = clocked(task)
-    return float(np.median(np.diff(ends)[-last - 1 : -1])), *ranks(replica)
+    sizes = np.concatenate([replica.arrays[f"rank_{side}"][:, 1:] for side in ("forward", "backward")], axis=1)
+    grew, seconds = (np.diff(sizes, axis=0) > 0).any(axis=1)[-last - 1 : -1], np.diff(ends)[-last - 1 : -1]
+    growing = float(np.median(seconds[grew])) if grew.any() else np.nan
+    still = seconds if grew.all() else seconds[~grew]  # a short run may have no such step
+    return Steps(float(np.median(still)), growing, float(grew.mean()), *ranks(replica))
 
 
-def row_of(case: tuple[int, str, int], times: list[float], p: list[int], q: list[int], quick: bool) -> Row:
+def row_of(case: tuple[int, str, int], runs: list[Steps], quick: bool) -> Row:
     """One row of the table."""
     particles, dtype, threads = case
+    times, p, q = [run.still for run in runs], runs[-1].p, runs[-1].q
     itemsize, samples = np.dtype(dtype).itemsize, 10
     size, seconds = working_set(p, q, particles, itemsize), 0.3 if quick else 1.0
     bandwidth = measured("read", dtype, threads, size, seconds)
@@ -78,27 +95,26 @@ def row_of(case: tuple[int, str, int], times: list[float], p: list[int], q: list
         "MB moved": moved / 1e6, "GB/s": bandwidth / 1e9, "Mflop": flops / 1e6, "Gflop/s": rate / 1e9,
         "bytes bound, ms": 1e3 * moved / bandwidth, "flops bound, ms": 1e3 * flops / rate,
         "measured, ms": spread([1e3 * t for t in times]), "measured / bound": spread([t / bound for t in times]),
+        "steps that grew, %": spread([100 * run.share for run in runs]),
+        "such a step, ms": spread([1e3 * run.growing for run in runs if run.share] or [0.0]),
     }  # fmt: skip
 
 
 def measure(quick: bool) -> Result:
     """Every M, precision and number of threads; the repeats of one M take turns."""
-    sizes, steps, last, repeats = ((1 << 12,), 40, 20, 2) if quick else ((1 << 12, 1 << 14, 1 << 16), 200, 40, 3)
+    sizes, steps, last, repeats = ((1 << 12,), 200, 60, 2) if quick else ((1 << 12, 1 << 14, 1 << 16), 300, 100, 3)
     cases = [(dtype, threads) for dtype in DTYPES for threads in cores()]
     rows, speedups = [], []
     for dtype, threads in cases:
-        one_run(sizes[0], threads, dtype, 3, 2)  # compiles
+        one_run(sizes[0], threads, dtype, 9, 8)  # compiles
     for particles in sizes:
-        times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-        reached = {}
+        runs: dict[tuple[str, int], list[Steps]] = {case: [] for case in cases}
         for _ in range(repeats if particles < 1 << 16 else 2):
             for dtype, threads in cases:
-                time, *reached[dtype, threads] = one_run(particles, threads, dtype, steps, last)
-                times[dtype, threads].append(time)
-            say(f"roofline M={particles}: {times}")
-        for dtype, threads in cases:
-            p, q = reached[dtype, threads]
-            rows.append(row_of((particles, dtype, threads), times[dtype, threads], p, q, quick))
+                runs[dtype, threads].append(one_run(particles, threads, dtype, steps, last))
+            say(f"roofline M={particles}: {[(case, of[-1].still) for case, of in runs.items()]}")
+        rows += [row_of((particles, *case), of, quick) for case, of in runs.items()]
+        times = {case: [run.still for run in of] for case, of in runs.items()}
         speedups.append(_speedups(particles, times))
     titles = {"Against the bound": rows, "Pairs of runs, time over time": [row for row in speedups if len(row) > 1]}
     return Result(titles, list(_reached(rows, speedups)))

@@ -151,9 +151,9 @@ def test_machine_rates_are_measured():
 
 def test_roofline_runs(monkeypatch):
     monkeypatch.setattr(roofline, "measured", lambda kind, *case: {"read": 2e9, "gemm": 3e9}[kind])
-    seconds, p, q = roofline.one_run(128, 1, "float64", 5, 3)
-    assert seconds > 0 and len(p) == len(q) == 2
-    row = roofline.row_of((128, "float64", 1), [seconds, seconds], p, q, quick=True)
+    run = roofline.one_run(128, 1, "float64", 5, 3)
+    assert run.still > 0 and len(run.p) == len(run.q) == 2 and 0 <= run.share <= 1
+    row = roofline.row_of((128, "float64", 1), [run, run], quick=True)
     bounds = row["MB moved"] / 2.0, row["Mflop"] / 3.0  # in ms
     assert [row["bytes bound, ms"], row["flops bound, ms"]] == pytest.approx(bounds)
     assert row["measured, ms"][0] / row["measured / bound"][0] == pytest.approx(max(bounds))
