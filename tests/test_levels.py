@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from tests.null_statistics import FAMILIES, Row, table
 from tests.oracles import levels
 from tests.oracles.compare import check_means
 from tests.oracles.levels import ALPHA, LEVELS, SUITE, confirmed, critical, detectable, spend, total
@@ -40,8 +42,15 @@ def test_what_is_listed_exists_and_spends() -> None:
 def test_documents_state_the_bound() -> None:
     """Where docs/reliability.md says what the suite's false-alarm probability is, it is this one."""
     text = (TESTS.parent / "docs/reliability.md").read_text()
-    for stated in re.findall(r"false-alarm probability is at most ([\d.]+) \\times 10\^{(-\d+)}", text):
-        assert float(stated[0]) * 10.0 ** int(stated[1]) == pytest.approx(total(), rel=0.05)
+    ((factor, power),) = re.findall(r"false-alarm probability is at most \$([\d.]+) \\times 10\^\{(-\d+)\}", text)
+    assert float(factor) * 10.0 ** int(power) == pytest.approx(total(), rel=0.01)
+
+
+def test_documents_show_the_null_statistics() -> None:
+    """Oracle: what `python -m tests.null_statistics --output benchmarks/results/null_statistics.json` has left."""
+    rows = [Row(**row) for row in json.loads((TESTS.parent / "benchmarks/results/null_statistics.json").read_text())]
+    assert {row.family for row in rows} == set(FAMILIES) and all(row.as_claimed and row.seeds >= 100 for row in rows)
+    assert table(rows) in (TESTS.parent / "docs/reliability.md").read_text()
 
 
 def test_more_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
