@@ -193,11 +193,12 @@ def test_accuracy_runs_on_a_tiny_problem():
         values = accuracy.runner(case, "matched")(*case.truth, 10**6).f.values
     truth = Moments.of(values[:, 1:].reshape(2, -1))
     known = accuracy.widths(found, truth)
-    every = accuracy.every_estimator(found, known, truth, 512)
+    every = accuracy.every_estimator(found, known, truth)
     assert {e.strategy for e in every} == {"matched", "width", "width + f_0", "iid", "dense", "dense + f_0"}
     assert all(e.seconds[n][0] > 0 for e in every for n in e.weights)
-    rows = accuracy.contest(case, every, 2)
+    rows = accuracy.contest(case, every, 2, 0.0)
     assert {row["error"] for row in rows} == set(accuracy.ERRORS)
+    assert {row["error"] for row in accuracy.contest(case, every, 2, 5e-4)} == {1e-3}
     assert {row["agree"] for row in accuracy.check_truth(case, found, known, truth)} <= {"yes", "no"}
 
 

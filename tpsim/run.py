@@ -116,10 +116,10 @@ def simulate(
         do not move: each replica is a draw of f_0, see `tpsim.lazy`. With noise="width": the network of width M in
         this parametrization.
     dtype : "float64" or "float32"
-        How arrays over particles that are kept are stored, and multiplied; sums over particles are in double precision.
-        float32 needs half the memory and less time. It changes f by its rounding, about 1e-7, and more where a
-        direction then falls on the other side of the tolerance, both far below the standard error
-        (`tests/test_kernels.py`); its smallest tolerance is 1e-5.
+        How arrays over particles that are kept are stored, and multiplied; sums over particles are in double precision
+        from one block of 128 to the next. float32 needs half the memory and less time. It changes f by its rounding,
+        about 1e-7, and more where a direction then falls on the other side of the tolerance, both far below the
+        standard error (`tests/test_kernels.py`); its smallest tolerance is 1e-5.
     target_error : float, optional
         Choose particles, replicas and tolerance, those of them that are not given, so that the error of f, and of
         f_probe, is at most this in root mean square over recorded steps and samples: standard error, bias in M and
@@ -127,7 +127,7 @@ def simulate(
         how, and why. Not where f is random (noise="width", limits "ntp" and "sp").
     quantities : names out of `tpsim.record.QUANTITIES`, optional
         What is recorded besides f, chi, loss, batch, ranks and dropped energies; all of it by default. Without kernels
-        and changes of features a step takes a fifth less time.
+        and changes of features a step takes less time.
     max_seconds, max_bytes : optional, with target_error
         The budget: wall-clock seconds of all stages together (default: 600), and the memory of each (default: 0.8 of
         what is free). Where it is predicted not to suffice the best run that it allows is returned, with a `Notice`.

@@ -10,7 +10,7 @@ registers, `ROWS` x `WIDE[ROWS]` of them, as a BLAS kernel does:
 All arguments are integers: addresses, and strides in bytes. Rows of b, o and x are `BLOCK` particles long and follow
 each other, and the coefficients of one k lie side by side, so that addresses in the innermost loops are constants
 apart. `ahead` is the address of the piece of b that comes next: it is fetched meanwhile, evenly, which hides the
-latency of memory, into the first-level cache where that has room for two pieces, else into the second.
+latency of memory, into the first-level cache where that has room for it, else into the second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NON_TEMPORAL, SECOND_LEVEL = 0, 2  # where the piece that comes next is fetched 
 
 
 def _nearest(size: Path = Path("/sys/devices/system/cpu/cpu0/cache/index0/size")) -> int:
-    """The first level, past the others, where this piece, the next one and the fields have room in it."""
+    """The first level, past the others, where it holds three pieces: this one, the next one, and the fields."""
     try:
         known = int(size.read_text().strip().removesuffix("K")) << 10
     except (OSError, ValueError):
@@ -124,21 +124,20 @@ class _Emit:
     def _pick(self, a: Any, b: Any, entries: list[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(entries)), entries))
 
-    def follow(self, ahead: Any, lines: int, m: Any) -> Callable[[], None]:
+    def follow(self, ahead: Any, m: Any) -> Callable[[int], None]:
         """Return what is to be called in every turn of the innermost loop to fetch a piece meanwhile, evenly.
 
-        One pass over the current piece of b takes as many turns as fetch it all at `lines` cache lines a turn; there
-        are as many passes as shares of the m rows.
+        It is told how many cache lines a turn reads of the current piece of b. All are read by every share of the m
+        rows, so that the address moves on by that part of them.
         """
         builder = self.builder
-        step = builder.udiv(_INT(lines * LINE), _shares(builder, m))
-        place = cgutils.alloca_once_value(builder, ahead)
+        place, shares = cgutils.alloca_once_value(builder, ahead), _shares(builder, m)
 
-        def fetch() -> None:
+        def fetch(lines: int) -> None:
             address = builder.load(place)
             for line in range(lines):
                 self._prefetch(self.at(address, line * LINE))
-            builder.store(builder.add(address, step), place)
+            builder.store(builder.add(address, builder.udiv(_INT(lines * LINE), shares)), place)
 
         return fetch
 
@@ -196,7 +195,7 @@ def _expand(real: ir.Type) -> Any:
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         o, c, c_stride, b, n, m, ahead = arguments
         e = _Emit(builder, real)
-        fetch = {wide: e.follow(ahead, wide * VECTOR // LINE, m) for wide in WIDE.values()}
+        fetch = e.follow(ahead, m)
 
         def body(rows: int, i: Any) -> None:
             wide, length = WIDE[rows], BLOCK * e.size
@@ -207,7 +206,7 @@ def _expand(real: ir.Type) -> Any:
                 with _range(builder, n, 1) as k:
                     row = e.at(b, column, builder.mul(k, _INT(length)))
                     mine = e.at(factors, builder.mul(k, c_stride))
-                    fetch[wide]()
+                    fetch(wide * VECTOR // LINE)
                     vectors = [e.load(e.at(row, v * VECTOR)) for v in range(wide)]
                     for j in range(rows):
                         factor = e.splat(e.at(mine, j * e.size))
@@ -233,7 +232,7 @@ def _reduce(real: ir.Type) -> Any:
         x, b, p, p_stride, m, ahead = arguments
         e = _Emit(builder, real)
         length = BLOCK * e.size  # bytes of a row of b
-        fetch = {wide: e.follow(ahead, wide * 2 * VECTOR // LINE, m) for wide in WIDE.values()}
+        fetch = e.follow(ahead, m)
 
         def body(rows: int, i: Any) -> None:
             wide = WIDE[rows]
@@ -242,7 +241,7 @@ def _reduce(real: ir.Type) -> Any:
                 top = builder.mul(k, _INT(length))
                 slots = [e.slot(ir.Constant(e.vector, None)) for _ in range(rows * wide)]
                 with _range(builder, _INT(length), 2 * VECTOR) as start:
-                    fetch[wide]()
+                    fetch(wide * 2 * VECTOR // LINE)
                     for half in (0, VECTOR):
                         vectors = [e.load(e.at(b, top, start, v * length + half)) for v in range(wide)]
                         for j in range(rows):

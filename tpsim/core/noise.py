@@ -30,8 +30,8 @@ class NormalSource:
         What tells this space from all others: seed, replica, index of the space.
     sobol : bool
         Serve the first `SOBOL_DIMENSIONS` requests from the first M points of one scrambled Sobol sequence through the
-        inverse normal distribution function; for M = 2^k marginals are N(0, 1) stratified into M cells, and other M
-        follow the same law of errors (docs/algorithm.md).
+        inverse normal distribution function; for M = 2^k marginals are N(0, 1) stratified into M cells, other M
+        spread somewhat more (docs/algorithm.md).
     """
 
     def __init__(self, particles: int, root: Key, sobol: bool = False) -> None:

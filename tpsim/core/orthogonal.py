@@ -14,7 +14,7 @@ from .rows import Rows
 
 Array = np.ndarray
 
-KEPT = 0.1  # a projection that leaves this share of the energy multiplies rounding by three at most (Kahan, Parlett)
+KEPT = 0.1  # leaving this share of the energy multiplies rounding by sqrt(1 / KEPT) at most (Kahan, Parlett)
 PIVOT = 0.1  # likewise for the smallest pivot of a Gram matrix near the identity
 PASSES = 4
 # Of a pivot of a Gram matrix, relative to its diagonal entry: its rounding, and the size from which it is clearly new.

@@ -57,7 +57,8 @@ class ParticleSpace:
     name : str
         Used in messages.
     dtype : float64 or float32
-        How arrays that are drawn or kept are stored; sums over particles are in double precision.
+        How arrays that are drawn or kept are stored; sums over blocks of particles are in double
+        precision.
 
     Raises
     ------
@@ -147,7 +148,7 @@ class ParticleSpace:
     def _match(self, z: Array) -> Array:
         """Take into the joint basis what was kept since the last draw, and make draws z orthonormal to it all.
 
-        Both are projected off the basis together, which is then read once for the two.
+        Both are projected off the basis together.
         """
         x = np.concatenate(self._waiting) if self._waiting else np.empty((0, self.particles))
         both = np.concatenate([x, z])
