@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "base": {},
     "M = 65536": {"particles": 65536, "steps": 30},
     "m = 100, L = 2": {"particles": 8192, "samples": 100, "depth": 2, "steps": 40},
+    "m = 200, L = 2": {"particles": 16384, "samples": 200, "depth": 2, "steps": 100},
     "L = 5": {"depth": 5, "steps": 40},
     "200 probes": {"probes": 200},
     "13 snapshots": {"options": {"snapshots": list(range(0, 61, 5))}},
