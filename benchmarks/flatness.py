@@ -29,7 +29,7 @@ TITLE = "Cost of a step as training goes on"
 WHAT = (
     "Three hidden layers, SiLU, m = 10, Appendix A's constants, 4096 particles, default tolerance, one thread. "
     "Processor time of the steps of two windows of the same run, and their ratio: means, in which the few steps count "
-    "in which a basis grows, and medians. A history that were kept in full would make it the ratio of the times gone by."
+    "in which a basis grows, and medians. A history that were kept in full would make it that of the times gone by."
 )
 TARGET = "at most 1.05"
 WINDOWS = ((300, 400), (900, 1000))

@@ -14,7 +14,8 @@ from typing import Any
 from .common import RESULTS, Row
 
 NAMES = (
-    "rates", "roofline", "flatness", "accuracy", "scaling", "elementwise", "startup", "memory", "checkpoints", "paper",
+    "rates", "roofline", "early", "flatness", "accuracy", "scaling", "elementwise", "startup", "memory", "checkpoints",
+    "paper",
 )  # fmt: skip
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURE = "images/accuracy.png"

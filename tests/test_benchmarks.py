@@ -15,6 +15,7 @@ import pytest
 from benchmarks import (
     accuracy,
     common,
+    early,
     elementwise,
     estimators,
     flatness,
@@ -30,7 +31,8 @@ from benchmarks.common import Result
 from benchmarks.estimators import Moments, Part
 
 MEASURES = {
-    "accuracy", "checkpoints", "elementwise", "flatness", "memory", "paper", "rates", "roofline", "scaling", "startup",
+    "accuracy", "checkpoints", "early", "elementwise", "flatness", "memory", "paper", "rates", "roofline", "scaling",
+    "startup",
 }  # fmt: skip
 
 
@@ -159,6 +161,11 @@ def test_roofline_runs(monkeypatch):
     assert row["measured, ms"][0] / row["measured / bound"][0] == pytest.approx(max(bounds))
     speedups = roofline._speedups(128, {("float64", 1): [2.0, 3.0], ("float64", 2): [1.0, 1.0]})
     assert speedups["1 thread over 2, float64"] == [2.5, 2.0, 3.0]
+
+
+def test_shares_of_growth_are_shares():
+    total, draws, others, p, q = early.shares(128, 4)
+    assert total > 0 and 0 < draws < 1 and 0 < others < 1 - draws and len(p) == len(q) == 2
 
 
 def test_scaling_and_paper_run():
