@@ -174,8 +174,8 @@ def test_scaling_and_paper_run():
     rows = scaling.samples((4, 6), 256, 3)
     assert rows[0]["p"] >= 4 and rows[1]["memory, MB"] > rows[0]["memory, MB"]
     with common.silent():
-        row = paper.one(2, 4, 3, 1, particles=128, replicas=2)
-    assert row["replicas"] == 2 and row["error of f"] > 0
+        row, run = paper.one(2, 4, 3, 1, particles=128, replicas=2)
+    assert row["replicas"] == run.sizes["replica"] == 2 and row["error of f"] > 0
 
 
 def test_kernels_are_compared_at_the_same_points(monkeypatch):
