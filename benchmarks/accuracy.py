@@ -24,19 +24,20 @@ from .estimators import Law, Moments, Part, Weights
 TITLE = "Error against processor seconds"
 WHAT = (
     "The error is the root mean square, over steps t > 0 and samples, of the error of an estimate of the limit's f_t: "
-    "sqrt(bias^2 + spread^2 / runs). Every strategy may choose its size, a power of two, and the number of "
-    "independent runs, and all run in float32, the truth in float64 at tolerance 1e-3. `matched`: Sobol points, one "
-    "size, tolerance 3e-3 (the default) or 0.01. `width`: networks without their matrices, tolerance 1e-5 (the "
-    "smallest in float32; it cuts nothing off that counts here), or 0.01 at one width. `iid`: the literal method. "
-    "`dense`: networks in torch, trained in batches as large as the cache, only f kept. `width` and `dense` may also "
-    "extrapolate from two or three widths (Richardson), and subtract their regression on f_0, whose mean is zero (+ "
-    "f_0); both have one law in n, to which the runs of both contribute, and `iid` has one of its own. Of `matched`, "
-    "and where the tolerance is 0.01, the bias is measured at each size by itself: what is cut off does not fall with "
-    "the size. Costs are processor seconds on one thread, without imports and compilation, in rounds in which all "
-    "strategies take turns; spreads are those of 12 runs or more, 24 of `matched`. A bias that is not resolved counts "
-    "with its upper 95% limit; in the column `in its favour` the bias of the competitor counts with its lower limit. "
-    "Unreachable: at no measured size is the bias that counts below the error. The truth is `matched` at many "
-    "particles, from its own runs; errors below three of its standard errors are not looked at."
+    "sqrt(bias^2 + spread^2 / runs). Every strategy may choose its size, out of two an octave (one in the third "
+    "problem), and the number of independent runs, and all run in float32, the truth in float64 at tolerance 1e-3. "
+    "`matched`: Sobol points, one size, tolerance 3e-3 (the default) or 0.01. `width`: networks without their "
+    "matrices, tolerance 1e-5 (the smallest in float32; it cuts nothing off that counts here), or 0.01 at one width. "
+    "`iid`: the literal method. `dense`: networks in torch, trained in batches as large as the cache, only f kept. "
+    "`width` and `dense` may also extrapolate from two or three widths (Richardson), and subtract their regression on "
+    "f_0, whose mean is zero (+ f_0); both have one law in n, to which the runs of both contribute, and `iid` has one "
+    "of its own. Of `matched`, and where the tolerance is 0.01, the bias is measured at each size by itself: what is "
+    "cut off does not fall with the size. Costs are processor seconds on one thread, without imports and compilation, "
+    "in rounds in which all strategies take turns; spreads are those of 12 runs or more, of `matched`, which may need "
+    "but one of them, 48 in the first two problems. A bias that is not resolved counts with its upper 95% limit; in "
+    "the column `in its favour` the bias of the competitor counts with its lower limit. Unreachable: at no measured "
+    "size is the bias that counts below the error. The truth is `matched` at many particles, from its own runs; "
+    "errors below three of its standard errors are not looked at."
 )
 ERRORS = (1e-3, 2e-4)
 KNOWN = 3.0  # an error is looked at where it is as many standard errors of the truth
@@ -68,20 +69,21 @@ class Pilot:
     seconds: dict[int, list[float]] = field(default_factory=dict)
 
 
-def powers(first: int, last: int) -> tuple[int, ...]:
-    """Powers of two."""
-    return tuple(1 << k for k in range(first, last + 1))
+def powers(first: int, last: int, parts: int = 1) -> tuple[int, ...]:
+    """Powers of two, and between them `parts` - 1 sizes each."""
+    between = (((parts + j) << k) // parts for k in range(first, last) for j in range(parts))
+    return (*between, 1 << last)
 
 
 SIZES = {  # of each problem: particles, or width
     "quick": {"matched": powers(8, 10), "width": powers(7, 9), "iid": powers(8, 9), "dense": powers(4, 7)},
     "first": {
-        "matched": powers(8, 14), "matched" + COARSE: powers(11, 14), "width": powers(7, 16),
-        "width" + COARSE: powers(10, 16), "iid": powers(10, 16)[::2], "dense": powers(4, 11),
+        "matched": powers(8, 14, 2), "matched" + COARSE: powers(11, 14, 2), "width": powers(7, 16, 2),
+        "width" + COARSE: powers(10, 16, 2), "iid": powers(10, 16), "dense": powers(4, 11, 2),
     },
     "second": {
-        "matched": powers(9, 14), "matched" + COARSE: powers(10, 14), "width": powers(8, 14),
-        "width" + COARSE: powers(10, 16), "iid": powers(10, 16)[::2], "dense": powers(5, 11),
+        "matched": powers(9, 14, 2), "matched" + COARSE: powers(10, 14, 2), "width": powers(8, 14, 2),
+        "width" + COARSE: powers(10, 16, 2), "iid": powers(10, 16), "dense": powers(5, 11, 2),
     },
     "third": {
         "matched": powers(10, 14), "matched" + COARSE: powers(12, 14), "width": powers(9, 13),
@@ -135,7 +137,7 @@ def pilots(case: Case, budget: float, rounds: int, most: int) -> dict[str, Pilot
                         run(n, 2, rounds)  # compiles
                     some = max(1, 8192 // n) if strategy == "dense" else 1
                     cost, _ = cpu_seconds(lambda run=run, n=n, some=some: run(n, some, rounds + 1))
-                    least = 24 if strategy.startswith("matched") else 12
+                    least = 48 if strategy.startswith("matched") and case.training.steps < 100 else 12
                     runs[strategy, n] = math.ceil(min(most, max(least, budget * some / cost)) / rounds)
                     continue
                 count = runs[strategy, n]
