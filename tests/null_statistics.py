@@ -37,7 +37,7 @@ from tests.oracles.kernels import initial_kernels
 from tests.oracles.problems import mean_field_case, problem_of
 from tests.oracles.same_law import log_std_and_error
 from tests.test_core import moments
-from tests.test_lazy import PROBLEM, closed_moments, entries, initial_moments, network_of, pooled, rates_of, run_of
+from tests.test_lazy import PROBLEM, closed_moments, initial_moments, network_of, pooled, rates_of, run_of
 from tests.test_statistics import log_variance
 from tpsim import Network, Notice, Problem, Training, simulate
 from tpsim.core import TILE
@@ -91,16 +91,6 @@ def lazy_replicas(seed: int) -> P:
     second, second_error = mean_and_error((u[:, :, None] * u[:, None])[:, *np.triu_indices(u.shape[1])])
     unit = np.eye(u.shape[1])[np.triu_indices(u.shape[1])]
     return from_t(np.concatenate([mean, second - unit]), np.concatenate([error, second_error]), 299)
-
-
-def lazy_scatter(seed: int) -> P:
-    """Squared standard errors of f's law against their scatter over 40 runs; Student, 39."""
-    training, options = Training(3, rates_of(2)), {"particles": 64, "replicas": 6, "sobol": False}
-    runs = [run_of(network_of("erf", 2), training, "ntp", seed=1000 * seed + k, **options) for k in range(40)]
-    values, errors = entries(runs), entries(runs, "_se")
-    excess = np.square(values - values.mean(axis=0)) * 40 / 39 - errors**2
-    excess /= (errors**2).mean(axis=0)
-    return from_t(*mean_and_error(excess), 39)
 
 
 RUNS: dict[int, xr.Dataset] = {}  # of `trained`, which several families look at
@@ -250,7 +240,6 @@ FAMILIES: dict[str, tuple[Family, str]] = {
     "update of the read-out": (read_out, "test_stationary::test_the_update_of_the_read_out_..."),
     "kernels of NTP": (lazy_kernels, "test_lazy::test_kernels_are_those_of_the_closed_forms, test_examples"),
     "replicas of NTP": (lazy_replicas, "test_lazy::test_replicas_follow_the_law"),
-    "standard errors of the law": (lazy_scatter, "test_lazy::test_standard_errors_of_..."),
     "streams of draws": (streams, "test_noise, test_core::test_draws_..."),
 }
 

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 from tests.oracles.compare import check_means, mean_and_error
+from tests.oracles.levels import ALPHA, confirmed
 from tests.oracles.tangent import all_inputs, law, tangent_kernels
 from tpsim import Diverged, Network, Notice, Problem, Training, lazy, simulate, standard_error
 from tpsim.errors import InputError, ResourceError
@@ -206,12 +207,18 @@ def test_squared_loss_by_draws_agrees_with_the_closed_form() -> None:
 # Standard errors ------------------------------------------------------------------------------------------------------
 
 
+FACTOR = 2.0  # over other seeds the logarithm of an entry scatters by at most 0.25, that of the mean by less than 0.1
+
+
 def check_scatter(title: str, values: Array, errors: Array) -> None:
-    """Assert that the variance of values (S, k) over runs is the mean of errors^2 (S, k): each, and all in the mean."""
-    runs, claimed = len(values), (errors**2).mean(axis=0)
-    excess = (np.square(values - values.mean(axis=0)) * runs / (runs - 1) - errors**2) / claimed
-    measured = {"variance / claimed - 1": mean_and_error(excess), "mean of these": mean_and_error(excess.mean(axis=1))}
-    check_means(title, measured, {name: np.zeros(mean.shape) for name, (mean, _) in measured.items()}, runs)
+    """Assert that the variance of values (S, k) over runs is the mean of errors^2 (S, k), up to a factor of FACTOR.
+
+    Of the entries in geometric mean, and of each up to the square of it. No t-statistic: squares are too skew for one
+    at any S that can be afforded (`tests/null_statistics.py` found that it rejects too often).
+    """
+    ratio = np.log(values.var(axis=0, ddof=1) / (errors**2).mean(axis=0))
+    print(f"{title}: variance over claimed, geometric mean {np.exp(ratio.mean()):.2f}, worst {np.exp(ratio).round(2)}")
+    assert abs(ratio.mean()) < np.log(FACTOR) and np.abs(ratio).max() < 2 * np.log(FACTOR)
 
 
 def entries(runs: list[xr.Dataset], suffix: str = "") -> Array:
@@ -223,18 +230,29 @@ def entries(runs: list[xr.Dataset], suffix: str = "") -> Array:
 
 def test_standard_errors_of_the_kernel_are_the_scatter_of_runs() -> None:
     """Oracle: the variance over 80 seeds, each with a kernel of its own."""
-    training = Training(6, rates_of(2))
-    options = {"particles": 128, "replicas": 6, "sobol": False}
-    runs = [run_of(network_of("erf", 2), training, "ntp", seed=seed, **options) for seed in range(80)]
-    check_scatter("jackknife", entries(runs), entries(runs, "_se"))
+    training, options = Training(6, rates_of(2)), {"particles": 128, "replicas": 6, "sobol": False}
+
+    def check(attempt: int) -> None:
+        seeds = range(80 * attempt, 80 * (attempt + 1))
+        runs = [run_of(network_of("erf", 2), training, "ntp", seed=seed, **options) for seed in seeds]
+        check_scatter("jackknife", entries(runs), entries(runs, "_se"))
+        with pytest.raises(AssertionError):  # control
+            check_scatter("errors FACTOR times as large", entries(runs), FACTOR * entries(runs, "_se"))
+
+    confirmed(check, ALPHA**0.5)
 
 
 @pytest.mark.slow
 def test_standard_errors_of_the_draws_are_the_scatter_of_runs() -> None:
     """Oracle: the variance over 80 seeds of linear networks, whose kernel has no error."""
-    training = Training(6, 1.5, "logistic")
-    runs = [run_of(network_of("identity", 1), training, "ntp", particles=64, replicas=1, seed=s) for s in range(80)]
-    check_scatter("draws", entries(runs), entries(runs, "_draw_se"))
+    training, options = Training(6, 1.5, "logistic"), {"particles": 64, "replicas": 1}
+
+    def check(attempt: int) -> None:
+        seeds = range(80 * attempt, 80 * (attempt + 1))
+        runs = [run_of(network_of("identity", 1), training, "ntp", seed=seed, **options) for seed in seeds]
+        check_scatter("draws", entries(runs), entries(runs, "_draw_se"))
+
+    confirmed(check, ALPHA**0.5)
 
 
 def test_one_replica_has_no_standard_errors() -> None:
