@@ -106,7 +106,8 @@ DRAWS = (
     ),
     Mutant(
         "matched draws", "draws are not projected off what was kept last", SPACE,
-        "            return both[len(new.rows) :]\n", "            return orthonormalise(z, others)\n",
+        "both = orthonormalise(np.concatenate([new.directions, both[k:]]), others, energy)",
+        "both = np.concatenate([new.directions, orthonormalise(both[k:], others, energy[len(new.rows) :])])",
         (f"{CORE}test_matched_draws_are_exactly_orthonormal_to_everything",),
     ),
     Mutant(
