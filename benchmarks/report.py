@@ -23,7 +23,8 @@ HEAD = """# Performance
 
 Measured by `make bench`, which writes `benchmarks/results/` and this page, which `python -m benchmarks.report` makes of
 those files alone. Each section names its command. A value with a range is the median and, in parentheses, the smallest
-and the largest of repeats that took turns with what they are compared with; ratios are of such pairs."""
+and the largest of repeats that took turns with what they are compared with; ratios are of such pairs. The rates of the
+machine in the roofline are measured after its runs."""
 
 
 def number(value: Any) -> str:
