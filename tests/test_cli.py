@@ -284,8 +284,11 @@ def test_signals_before_and_after_the_run_leave_nothing_and_say_how_to_go_on(
     place, number, code, monkeypatch, capsys, folder
 ):
     monkeypatch.setattr(place, lambda *_: os.kill(os.getpid(), number))
-    arguments = ["--output", "out", "--checkpoint", "kept"]
-    assert main(command("run", *arguments)) == code
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        assert main(command("run", "--output", "out", "--checkpoint", "kept")) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("interrupted: nothing was written; what checkpoints there are is in kept: to go on: tpsim")
     assert error.endswith(" --resume") and not Path("out").exists() and not list(Path().glob(".*"))

@@ -197,7 +197,11 @@ def start(workers, *more):
         "--quiet",
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path(tpsim.__file__).parent.parent)}
-    return subprocess.Popen([*line, *more], start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*line, *more], start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True,
+        # a shell's background job ignores Ctrl-C, and would hand that down to here
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def wait_for(condition, process, seconds=120):
