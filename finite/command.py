@@ -23,7 +23,7 @@ from tpsim.errors import InputError
 from tpsim.job import named, network_and_training, read_data
 from tpsim.plot.style import STYLE
 from tpsim.results import versions
-from tpsim.signals import Terminated, terminable
+from tpsim.signals import Terminated
 from tpsim.store import netcdf
 
 from .grid import Grid, resolve
@@ -52,13 +52,12 @@ def main(arguments: argparse.Namespace) -> int:
         read = replace(read, sweep=replace(read.sweep, workers=arguments.workers))
     folder, report, start = _choose(arguments.output), Report(), time.perf_counter()
     try:
-        with terminable():
-            grid, resolved = prepare(read)
-            if not arguments.quiet:
-                print(announcement(grid, resolved), flush=True)
-            with named("sweep"):
-                run = execute(grid, folder / CELLS, read.sweep.workers, False if arguments.quiet else None, report)
-            files = write(folder, run, report, time.perf_counter() - start, grid, resolved)
+        grid, resolved = prepare(read)
+        if not arguments.quiet:
+            print(announcement(grid, resolved), flush=True)
+        with named("sweep"):
+            run = execute(grid, folder / CELLS, read.sweep.workers, False if arguments.quiet else None, report)
+        files = write(folder, run, report, time.perf_counter() - start, grid, resolved)
     except KeyboardInterrupt as stop:
         done = report.kept + report.computed
         cells = f"{done} of {report.cells} cells are finished" if report.cells else "nothing was computed"

@@ -14,7 +14,14 @@ from tests.oracles.compare import check_means, richardson
 from tests.oracles.kernels import initial_kernels
 from tests.oracles.linear import deep_linear, input_coordinates
 from tests.oracles.one_step import one_step
-from tests.oracles.problems import MEAN_FIELD_ERROR, ONE_STEP_ERROR, mean_field_case, one_step_case, problem_of
+from tests.oracles.problems import (
+    MEAN_FIELD_ERROR,
+    ONE_STEP,
+    ONE_STEP_ERROR,
+    mean_field_case,
+    one_step_case,
+    problem_of,
+)
 from tests.oracles.quadrature import mean_field
 from tpsim import Network, Problem, Training, simulate
 from tpsim.core import ParticleSpace, expand
@@ -186,14 +193,7 @@ def test_one_hidden_layer_against_quadrature(activation: str, minibatch: bool) -
     check_engine(f"L=1 {activation}", engine_runs(problem, network, training), exact, MEAN_FIELD_ERROR)
 
 
-@pytest.mark.parametrize(
-    "activation, m",
-    [("tanh", 1), ("silu", 2), ("erf", 2), ("gelu", 1)]
-    + [
-        pytest.param(name, m, marks=pytest.mark.slow)
-        for name, m in zip(["tanh", "silu", "erf", "gelu"], [2, 1, 1, 2], strict=True)
-    ],
-)
+@pytest.mark.parametrize("activation, m", ONE_STEP)
 def test_one_step_of_two_layers_against_quadrature(activation: str, m: int) -> None:
     """Oracle: the step as a low-dimensional integral, responses pathwise; its error is bounded by test_oracles.py."""
     problem, network, training, sizes = one_step_case(activation, m)

@@ -21,7 +21,14 @@ from tests.oracles.kernels import (
 )
 from tests.oracles.linear import Matrix, Space, deep_linear
 from tests.oracles.one_step import one_step, second_layer
-from tests.oracles.problems import MEAN_FIELD_ERROR, ONE_STEP_ERROR, mean_field_case, one_step_case, problem_of
+from tests.oracles.problems import (
+    MEAN_FIELD_ERROR,
+    ONE_STEP,
+    ONE_STEP_ERROR,
+    mean_field_case,
+    one_step_case,
+    problem_of,
+)
 from tests.oracles.quadrature import mean_field
 from tests.oracles.words import deep_linear_words
 from tpsim.problem import Network, Problem, Training
@@ -260,14 +267,7 @@ def distance(run: dict[str, Array], best: dict[str, Array]) -> dict[str, float]:
     return {name: float(np.abs(run[name] - best[name]).max()) for name in best}
 
 
-@pytest.mark.parametrize(
-    "activation, m",
-    [("tanh", 1), ("silu", 2), ("erf", 2), ("gelu", 1)]
-    + [
-        pytest.param(name, m, marks=pytest.mark.slow)
-        for name, m in zip(["tanh", "silu", "erf", "gelu"], [2, 1, 1, 2], strict=True)
-    ],
-)
+@pytest.mark.parametrize("activation, m", ONE_STEP)
 def test_one_step_converges_in_the_nodes(activation: str, m: int) -> None:
     """Every array to the stated error at the case's nodes, against a quarter more of them along every axis."""
     problem, network, training, sizes = one_step_case(activation, m)

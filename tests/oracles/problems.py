@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tpsim.problem import Network, Problem, Training
 
@@ -22,6 +23,11 @@ def mean_field_case(activation: str, minibatch: bool) -> tuple[Problem, Network,
     rates, batches = ([0.2, 0.15], {"size": 1, "seed": 3}) if minibatch else ([0.4, 0.3], None)
     training = Training(10, rates, reduction="mean", batches=batches)
     return problem_of(2), Network(1, activation, [1.2, 1.3]), training
+
+
+# activation and m of `one_step_case`: each once, the other half is slow
+ONE_STEP = [("tanh", 1), ("silu", 2), ("erf", 2), ("gelu", 1)]
+ONE_STEP += [pytest.param(activation, 3 - m, marks=pytest.mark.slow) for activation, m in ONE_STEP]
 
 
 def one_step_case(activation: str, m: int) -> tuple[Problem, Network, Training, tuple[int, int, int, int]]:
